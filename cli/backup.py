@@ -15,8 +15,9 @@ from cli import display, options
 from cli import retention_options as retention
 from cli.command import Commands
 from cli.dump_options import with_dump_options
-from cli.errors import exit_code_of, result_of
+from cli.errors import UNFINISHED_BACKUP, exit_code_of, if_stopped, result_of
 from cli.progress import show_progress
+from cli.values import parse_size
 from pipeline.counting import counted
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ def backup(
     split_tables: what.SplitTables = "auto",
     level: what.Level = "auto",
     transfers: options.Transfers = 4,
-    memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
-    spool_limit: what.SpoolLimit = options.parse_size(what.SPOOL_DEFAULT),
-    object_size: what.ObjectSize = options.parse_size(what.OBJECT_DEFAULT),
+    memory: options.Memory = parse_size(options.MEMORY_DEFAULT),
+    spool_limit: what.SpoolLimit = parse_size(what.SPOOL_DEFAULT),
+    object_size: what.ObjectSize = parse_size(what.OBJECT_DEFAULT),
     spool_dir: options.SpoolDir = None,
     limit_rate: options.LimitRate = None,
     nice: options.Nice = 0,
@@ -90,12 +91,8 @@ def backup(
     pgstow dumps, compresses, checksums and uploads at the same time. Last, it writes the manifest, which makes the backup valid.
     """
     from pipeline.archive.destinations import committed
-    from pipeline.backup.dry_run import plan_backup
     from pipeline.backup.request import BackupRequest
     from pipeline.backup.retry import back_up_with_retries
-    from pipeline.cluster.backup import back_up_cluster
-    from pipeline.cluster.globals import back_up_globals
-    from pipeline.cluster.request import ClusterRequest, GlobalsRequest
     from pipeline.config import Labels
     from pipeline.errors import InvalidRequest
     from storage_backends import StorageError
@@ -163,6 +160,9 @@ def backup(
                 back_up_with_retries, request, retries=retries
             )
         case ["--all-databases"]:
+            from pipeline.cluster.backup import back_up_cluster
+            from pipeline.cluster.request import ClusterRequest
+
             of_cluster = ClusterRequest(
                 each=request,
                 exclude=tuple(exclude_database or ()),
@@ -172,6 +172,9 @@ def backup(
             )
             run = partial(back_up_cluster, of_cluster)
         case _:
+            from pipeline.cluster.globals import back_up_globals
+            from pipeline.cluster.request import GlobalsRequest
+
             of_globals = GlobalsRequest(
                 request,
                 only="roles" if roles_only else "tablespaces" if tablespaces_only else None,
@@ -184,15 +187,17 @@ def backup(
         stores = [
             stack.enter_context(closing(store))
             for store in options.open_stores(
-                to, store_option, give_up_after, limit_rate, lock, create=create_store, quiet=quiet
+                to, store_option, give_up_after, limit_rate, lock, create=create_store, quiet=quiet, lazily=True
             )
         ]
         urls = [store.url for store in stores]
         if dry_run:
+            from pipeline.backup.dry_run import plan_backup
+
             _print_plan(plan_backup(request), " and ".join(urls), as_json=json)
             return
         started = time.monotonic()
-        with show_progress(quiet=quiet or json) as notify:
+        with if_stopped(UNFINISHED_BACKUP), show_progress(quiet=quiet or json) as notify:
             results = run(stores, notify)
     made = committed(results)[0].manifest
     with result_of(f"Backed up {made.cluster}/{made.database} as {made.backup_id}."):

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from cli.options import LIMITS, SERVER, WHAT, parse_format, parse_level, parse_size, parse_split_tables
+from cli.options import LIMITS, SERVER, WHAT
+from cli.values import parse_format, parse_level, parse_size, parse_split_tables
 from pipeline import config
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from cli.command import Commands
 from cli.dump_options import with_dump_options
 from cli.errors import ExitCode
 from cli.progress import show_progress
+from cli.values import parse_size
 from pipeline.counting import counted
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ def check(
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 20,
     jobs: options.Jobs = None,
-    memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
-    spool_limit: what.SpoolLimit = options.parse_size(what.SPOOL_DEFAULT),
+    memory: options.Memory = parse_size(options.MEMORY_DEFAULT),
+    spool_limit: what.SpoolLimit = parse_size(what.SPOOL_DEFAULT),
     spool_dir: options.SpoolDir = None,
     bin_dir: options.BinDir = None,
     dump_options: "Sequence[GivenOption]" = (),

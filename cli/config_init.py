@@ -87,15 +87,19 @@ def init(
     """
     from pipeline.errors import InvalidRequest
     from pipeline.nightly.new_file import Choices, create
-    from pipeline.postgres.conninfo import Conninfo
+    from pipeline.postgres.conninfo import ADDRESS_VARIABLES, Conninfo
 
     if os.path.lexists(config):
         raise InvalidRequest(f"{config} already exists: remove it, or name another file with --config.")
     conninfo, all_databases = _which_database(conninfo, all_databases=all_databases)
-    if secrets := Conninfo.parse(conninfo).secrets:
+    source = Conninfo.parse(conninfo)
+    if secrets := source.secrets:
         raise InvalidRequest(
             f"The {secrets[0]} must not be in the file: leave it out, and keep it in ~/.pgpass or in a file that --password-file names."
         )
+    # pgstow run often starts without the environment of this terminal.
+    if (complete := source.completed(os.environ)) != source:
+        source, conninfo = complete, complete.text
     given = {"keep_daily": keep_daily, "keep_weekly": keep_weekly, "keep_monthly": keep_monthly}
     choices = Choices(
         name=name or _name(conninfo, all_databases=all_databases),
@@ -116,7 +120,8 @@ def init(
         _, text = _compose(config, _with_usual(choices, job))
     create(config, text)
     print(f"\n{config} is written. Read it, and then run: pgstow run --config {shlex.quote(str(config))}")
-    if variables := sorted(name for name in os.environ if re.fullmatch("PG[A-Z]+", name)):
+    written = {name for name, parameter in ADDRESS_VARIABLES.items() if parameter in source.parameters}
+    if variables := sorted(name for name in os.environ.keys() - written if re.fullmatch("PG[A-Z]+", name)):
         print(f"pgstow run also needs these environment variables: {', '.join(variables)}.")
 
 

@@ -33,6 +33,10 @@ class ExitCode(IntEnum):
     REFUSED = 12
 
 
+UNFINISHED_BACKUP = "an unfinished backup is never committed; pgstow gc removes its objects"
+UNFINISHED_REMOVAL = "the objects removed so far stay removed; run the command again for the rest"
+"""Consequences of a stop, for :func:`if_stopped`."""
+
 _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (pipeline_errors.InvalidRequest, ExitCode.BAD_INPUT),
     (storage_errors.InvalidStorageURL, ExitCode.BAD_INPUT),
@@ -59,8 +63,8 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
-        self.consequence = "an unfinished backup is never committed"
-        """The words of the error that say what the stop leaves behind. A command may set other words."""
+        self.consequence = "no backup was changed"
+        """The words of the error that say what the stop leaves behind. :func:`if_stopped` sets other words."""
 
 
 @contextmanager
@@ -109,12 +113,12 @@ def result_of(work: str) -> Iterator[None]:
 
 
 @contextmanager
-def removing() -> Iterator[None]:
-    """Run the block, which removes objects. If a signal stops it, the error says that the removed objects stay removed."""
+def if_stopped(consequence: str) -> Iterator[None]:
+    """Run the block, which changes something. If a signal stops it, the error says ``consequence``: what the stop leaves behind."""
     try:
         yield
     except Stopped as exc:
-        exc.consequence = "the objects removed so far stay removed; run the command again for the rest"
+        exc.consequence = consequence
         raise
 
 

@@ -11,9 +11,10 @@ import typer
 
 from cli import options
 from cli.command import Commands
-from cli.errors import Stopped
+from cli.errors import Stopped, if_stopped
 from cli.progress import show_progress
 from cli.restore_options import with_restore_options
+from cli.values import parse_format, parse_size
 from pipeline.archive.selection import EntrySelection
 from pipeline.postgres.restore_options import RestoreOptions
 
@@ -57,7 +58,7 @@ def export(
             "--format",
             "-F",
             metavar="FORMAT",
-            parser=options.parse_format,
+            parser=parse_format,
             help="plain: write an SQL script. directory, custom or tar: write pg_dump's archive; name the format "
             "that the backup has. The directory format goes only to standard output, as a tar file",
         ),
@@ -69,7 +70,7 @@ def export(
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     transfers: options.Transfers = 4,
-    memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
+    memory: options.Memory = parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
     bin_dir: options.BinDir = None,
 ) -> None:
@@ -96,7 +97,12 @@ def export(
             f"The directory format is a folder, not a file: write it with pgstow restore --to-directory {file}."
         )
     store = options.open_store(from_, store_option, give_up_after, quiet=quiet)
-    with closing(store), show_progress(quiet=quiet) as notify, _output(file) as output:
+    with (
+        closing(store),
+        if_stopped("the output is incomplete"),
+        show_progress(quiet=quiet) as notify,
+        _output(file) as output,
+    ):
         export_backup(request, store, output, notify)
 
 

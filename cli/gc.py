@@ -10,7 +10,7 @@ import typer
 from cli import display, options, tables
 from cli import retention_options as retention
 from cli.command import Commands
-from cli.errors import removing, result_of
+from cli.errors import UNFINISHED_REMOVAL, if_stopped, result_of
 from cli.progress import show_progress
 from cli.tables import Column
 from pipeline.counting import counted
@@ -66,7 +66,7 @@ def gc(
         going = [one for one in leftovers if one.kept is None]
         question = f"Remove {counted(sum(one.objects for one in going), 'object')} from {store.url}?"
         if going and retention.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
-            with removing(), show_progress(quiet=quiet or json) as notify:
+            with if_stopped(UNFINISHED_REMOVAL), show_progress(quiet=quiet or json) as notify:
                 removed = collect(request, leftovers, store, notify, datetime.now(UTC), known)
     done = "There is nothing to remove." if removed is None else f"{display.describe_removal(removed)}."
     with result_of(done) if removed is not None else nullcontext():

@@ -5,7 +5,7 @@ from contextlib import closing
 
 from cli import display, options
 from cli.command import Commands
-from cli.errors import result_of
+from cli.errors import if_stopped, result_of
 from cli.progress import show_progress
 from pipeline.counting import counted
 
@@ -121,6 +121,7 @@ def _hold(
 
     with (
         closing(options.open_store(url, store_option, give_up_after, quiet=quiet)) as store,
+        if_stopped("some objects of the backup may be changed already; run the command again for the rest"),
         show_progress(quiet=quiet or json) as notify,
     ):
         objects = hold(BackupSelector(backup, cluster, database), store, notify, held=held)

@@ -1,6 +1,5 @@
-"""Options that several commands share, and the functions that parse them."""
+"""Options that several commands share, and what commands make of them: stores, connection strings and limits."""
 
-import math
 import os
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,75 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from cli.values import parse_moment, parse_patience, parse_rate, parse_size, parse_split_tables
 from pipeline import config
 
 if TYPE_CHECKING:
     from pipeline.config import Limits
     from pipeline.postgres.conninfo import Conninfo
     from storage_backends import StorageBackend
-
-
-def parse_size(text: str | int) -> int:
-    """Return the bytes in a text such as ``256MiB``; see :func:`pipeline.config.parse_size`. Raise typer.BadParameter."""
-    try:
-        return config.parse_size(str(text))
-    except ValueError as exc:
-        raise typer.BadParameter(str(exc)) from exc
-
-
-def parse_rate(text: str | int) -> int:
-    """Return the bytes a second in a text such as ``10MiB``. Raise typer.BadParameter, also for 0."""
-    if (rate := parse_size(text)) == 0:
-        raise typer.BadParameter("a rate of 0 would move nothing; leave the option out for no limit")
-    return rate
-
-
-def parse_split_tables(text: str | int) -> config.SplitTables:
-    """Return ``auto``, ``never`` or a number of bytes. Raise typer.BadParameter for any other text."""
-    try:
-        return config.parse_split_tables(str(text))
-    except ValueError as exc:
-        raise typer.BadParameter(str(exc)) from exc
-
-
-def parse_moment(text: str) -> datetime:
-    """Return the time in a text; see :func:`storage_backends.moments.parse_moment`. Raise typer.BadParameter."""
-    from storage_backends.moments import parse_moment as parse
-
-    try:
-        return parse(text)
-    except ValueError as exc:
-        raise typer.BadParameter(f"{text!r} is not a time; write 2026-11-23T02:00 or 2026-11-23T02:00:00Z") from exc
-
-
-def parse_patience(text: str | float) -> float:
-    """Return the seconds for which to retry a request, from 0 to :data:`config.LONGEST_PATIENCE`. Raise typer.BadParameter."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= config.LONGEST_PATIENCE:
-        raise typer.BadParameter(f"{text!r} is not a number of seconds from 0 to {config.LONGEST_PATIENCE}")
-    return seconds
-
-
-def parse_level(text: str | int) -> config.Level:
-    """Return the compression level in a text such as ``3`` or ``auto``. Raise typer.BadParameter."""
-    try:
-        return config.parse_level(str(text))
-    except ValueError as exc:
-        raise typer.BadParameter(str(exc)) from exc
-
-
-def parse_format(text: str) -> str:
-    """Return the name of pg_dump's format. The text is the name or its first letter, as for ``pg_dump --format``.
-
-    Raise typer.BadParameter.
-    """
-    for name in ("directory", "custom", "tar", "plain"):
-        if text in {name, name[0]}:
-            return name
-    raise typer.BadParameter(f"{text!r} is not a format of pg_dump; write directory, custom, tar or plain")
 
 
 MEMORY_DEFAULT = "192MiB"
@@ -256,10 +193,12 @@ def open_store(
     limit_rate: int | None = None,
     *,
     quiet: bool = False,
+    lazily: bool = False,
 ) -> "StorageBackend":
     """Return the store at ``url``. ``give_up_after`` is in seconds, ``limit_rate`` in bytes a second.
 
-    Unless ``quiet``, standard error reports requests that fail more than once, while pgstow retries them.
+    Unless ``quiet``, standard error reports requests that fail more than once, while pgstow retries them. With ``lazily``, a bucket is
+    opened later, as :func:`storage_backends.open_backend` says.
 
     Raise InvalidRequest if an option has no value, and InvalidStorageURL or AccessDenied as :func:`storage_backends.open_backend` does.
     """
@@ -267,7 +206,9 @@ def open_store(
     from storage_backends import open_backend
 
     tell = (lambda _: None) if quiet else print_error
-    return open_backend(url, parse_store_options(options), give_up_after=give_up_after, rate=limit_rate, tell=tell)
+    return open_backend(
+        url, parse_store_options(options), give_up_after=give_up_after, rate=limit_rate, tell=tell, lazily=lazily
+    )
 
 
 def parse_conninfo(text: str, *, quiet: bool) -> "Conninfo":
@@ -304,10 +245,11 @@ def open_stores(
     *,
     create: bool = False,
     quiet: bool = False,
+    lazily: bool = False,
 ) -> "list[StorageBackend]":
     """Return the stores at ``urls``, or else the store that the environment names. Each store gets ``options_of_each``, too.
 
-    With ``create``, a missing folder is created when the first object is written.
+    With ``create``, a missing folder is created when the first object is written. ``lazily`` is :func:`open_store`'s.
 
     Raise InvalidRequest if no store is named, if a store is named twice, or if ``options`` are given for several stores. Also raise as
     :func:`open_store` does.
@@ -333,6 +275,7 @@ def open_stores(
             give_up_after,
             limit_rate,
             quiet=quiet,
+            lazily=lazily,
         )
         for url in named
     ]

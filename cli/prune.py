@@ -10,7 +10,7 @@ import typer
 from cli import display, options, tables
 from cli import retention_options as retention
 from cli.command import Commands
-from cli.errors import ExitCode, removing, result_of
+from cli.errors import UNFINISHED_REMOVAL, ExitCode, if_stopped, result_of
 from cli.progress import show_progress
 from cli.tables import Column
 from pipeline.counting import counted
@@ -154,7 +154,7 @@ def prune(
         dropped = sum(not one.keep for one in decisions)
         question = f"Remove {dropped:,} of {counted(len(decisions), 'backup')} from {store.url}?"
         if dropped and retention.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
-            with removing(), show_progress(quiet=quiet or json) as notify:
+            with if_stopped(UNFINISHED_REMOVAL), show_progress(quiet=quiet or json) as notify:
                 pruned = prune_backups(request, decisions, store, notify, datetime.now(UTC), known)
     with result_of(_describe_result(pruned)) if pruned is not None else nullcontext():
         if json:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from cli import display, options, restore_options
 from cli.command import Commands
-from cli.errors import Stopped, result_of
+from cli.errors import if_stopped, result_of
 from cli.progress import show_progress
+from cli.restore_options import LOCK_WAIT
+from cli.values import parse_size
 from pipeline.archive.selection import EntrySelection
 from pipeline.counting import counted
 from pipeline.postgres.restore_options import RestoreOptions
@@ -60,12 +62,13 @@ def restore(
     keep_going: restore_options.KeepGoing = False,
     allow_error: restore_options.AllowErrors = None,
     server_settings: restore_options.ServerSettings = False,
+    lock_wait_timeout: restore_options.LockWaitTimeout = LOCK_WAIT,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
     split_tables: options.SplitTables = "auto",
     transfers: options.Transfers = 4,
-    memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
+    memory: options.Memory = parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
     limit_rate: options.LimitRate = None,
     nice: options.Nice = 0,
@@ -111,11 +114,11 @@ def restore(
                 "Give either --all-databases or --globals-only, and leave out --to-directory and the options that concern one database; "
                 "--globals-only also excludes --allow-older."
             )
-        on_server = ServerTarget(target, limits, tuple(bin_dir or ()), allow_older, server_settings)
+        on_server = ServerTarget(target, limits, tuple(bin_dir or ()), allow_older, server_settings, lock_wait_timeout)
         _restore_server(store, wanted, on_server, globals_only=globals_only, json=json, quiet=quiet)
         return
     if to_directory is not None:
-        made_there = create or allow_nonempty or allow_older or server_settings
+        made_there = create or allow_nonempty or allow_older or server_settings or lock_wait_timeout != LOCK_WAIT
         if how != RestoreOptions() or relocation or map_role or allow_error or made_there:
             raise InvalidRequest(
                 "--to-directory only writes files, so it takes no options of a restore: give these options to pg_restore."
@@ -134,17 +137,20 @@ def restore(
         allow_older=allow_older,
         allowed_errors=tuple(allow_error or ()),
         server_settings=server_settings,
+        lock_wait_timeout=lock_wait_timeout,
         limits=limits,
         programs=tuple(bin_dir or ()),
     )
+    consequence = (
+        "the new database is dropped"
+        if create
+        else "the database holds either all of the backup or nothing of it"
+        if how.single_transaction
+        else "the database may hold a part of the backup now"
+    )
     started = time.monotonic()
-    try:
-        with closing(store), show_progress(quiet=quiet or json) as notify:
-            restored = restore_backup(request, store, notify)
-    except Stopped as exc:
-        if not create and not how.single_transaction:
-            exc.consequence = "the database may hold a part of the backup now"
-        raise
+    with closing(store), if_stopped(consequence), show_progress(quiet=quiet or json) as notify:
+        restored = restore_backup(request, store, notify)
     seconds = time.monotonic() - started
     manifest = restored.manifest
     done = f"Restored {manifest.cluster}/{manifest.database} {manifest.backup_id} into {restored.database}"
@@ -185,12 +191,9 @@ def _restore_server(
     from pipeline.cluster.restore import restore_cluster, restore_latest_globals
 
     started = time.monotonic()
-    try:
-        with closing(store), show_progress(quiet=quiet or json) as notify:
-            restored = (restore_latest_globals if globals_only else restore_cluster)(wanted, target, store, notify)
-    except Stopped as exc:
-        exc.consequence = "the server may hold a part of the backup now"
-        raise
+    consequence = "the server may hold a part of the backup now"
+    with closing(store), if_stopped(consequence), show_progress(quiet=quiet or json) as notify:
+        restored = (restore_latest_globals if globals_only else restore_cluster)(wanted, target, store, notify)
     duration = display.format_duration(time.monotonic() - started)
     what = (
         "roles and tablespaces"
@@ -230,7 +233,7 @@ def _extract(
     from pipeline.restore.extract import LIST_NAME, ExtractRequest, extract
 
     request = ExtractRequest(wanted=wanted, folder=folder, choice=choice, limits=limits)
-    with closing(store), show_progress(quiet=quiet or json) as notify:
+    with closing(store), if_stopped("the files are removed again"), show_progress(quiet=quiet or json) as notify:
         extracted = extract(request, store, notify)
     done = f"Wrote {counted(extracted.files, 'file')}, {display.format_size(extracted.size)}, of backup {extracted.manifest.backup_id}."
     format_ = extracted.manifest.dump.format

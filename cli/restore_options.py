@@ -10,11 +10,14 @@ import typer
 
 from cli.options import SERVER, SERVER_SETTINGS, WHAT
 from pipeline.archive.selection import EntrySelection
+from pipeline.config import LONGEST_TIMEOUT
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.use_list import parse_list
 
 HOW = "How to restore"
+LOCK_WAIT = 300
+"""The default of ``--lock-wait-timeout``, in seconds."""
 _MOST = 2**31 - 1
 """The largest number of objects: pg_restore counts them in 32 bits."""
 
@@ -205,6 +208,16 @@ AllowErrors: TypeAlias = Annotated[
 ]
 ServerSettings: TypeAlias = Annotated[
     bool, typer.Option("--server-settings", help=SERVER_SETTINGS, rich_help_panel=HOW)
+]
+LockWaitTimeout: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        metavar="SECONDS",
+        min=0,
+        max=LONGEST_TIMEOUT,
+        help="The longest wait for a lock that another session holds; 0 means no limit",
+        rich_help_panel=HOW,
+    ),
 ]
 Roles: TypeAlias = Annotated[
     list[str] | None,

@@ -6,7 +6,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from cli.options import STORE, parse_moment
+from cli.options import STORE
+from cli.values import parse_moment
 from pipeline import config
 
 Tags: TypeAlias = Annotated[

@@ -14,8 +14,9 @@ import typer
 
 from cli import display, logs, options, run_options
 from cli.command import Commands
-from cli.errors import ExitCode, Stopped, exit_code_of, result_of
+from cli.errors import UNFINISHED_BACKUP, ExitCode, Stopped, exit_code_of, if_stopped, result_of
 from cli.tables import Column, print_table
+from cli.values import parse_size
 from pipeline import config as pipeline_config
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def run(
         int | None,
         typer.Option(
             metavar="SIZE",
-            parser=options.parse_size,
+            parser=parse_size,
             envvar="PGSTOW_MEMORY",
             help="Memory for data on its way, such as 512MiB",
             rich_help_panel=OVER,
@@ -146,7 +147,7 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
     config = file.parse(os.environ)
     environment = file.without_secrets(os.environ)
     jobs = make_jobs(file, config, names, overrides, environment)
-    with file.sole_run():
+    with file.sole_run(), if_stopped(UNFINISHED_BACKUP):
         time.sleep(random.uniform(0, spread))  # noqa: S311 - no secret
         started_at = datetime.now(UTC)
         outcomes, stopped = list[JobResult](), None

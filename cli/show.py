@@ -15,7 +15,7 @@ from cli.tables import Column, print_table
 from pipeline.counting import counted
 
 if TYPE_CHECKING:
-    from pipeline.catalog.manifest import Compression, Manifest
+    from pipeline.catalog.manifest import Manifest
     from pipeline.catalog.reader import StoredManifest
     from storage_backends import StorageBackend
     from storage_backends.holds import ObjectLock
@@ -97,9 +97,13 @@ def _proven(store: "StorageBackend", stored: "StoredManifest") -> str | None:
     return None if found is None else display.describe_attestation(found.get(ref))
 
 
-def _describe_compression(compression: "Compression") -> str:
-    levels = compression.levels or [compression.level]
-    return f"{compression.algorithm} level{'' if len(levels) == 1 else 's'} {', '.join(map(str, levels))}"
+def _describe_compression(manifest: "Manifest") -> str:
+    """Return how the backup's own objects are compressed; an empty text if there are none, since its members have objects of their own."""
+    if not manifest.objects:
+        return ""
+    compression = manifest.compression
+    levels = compression.levels or [compression.level]  # manifests from before 1.4 have no levels
+    return f" ({compression.algorithm} level{'' if len(levels) == 1 else 's'} {', '.join(map(str, levels))})"
 
 
 def _describe_lock(manifest: "Manifest", lock: "ObjectLock") -> str:
@@ -154,7 +158,7 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
         "Selection": " ".join(left_out) or "everything",
         "Rows": "none" if manifest.kind == "globals" else f"{totals.rows:,} in {counted(totals.tables, 'table')}",
         "Size": f"{display.format_size(totals.size)} in {counted(totals.files, 'file')}, {display.format_size(totals.stored_size)} stored "
-        f"in {counted(totals.objects, 'object')} ({_describe_compression(manifest.compression)})",
+        f"in {counted(totals.objects, 'object')}{_describe_compression(manifest)}",
         "Encryption": "none",
         "Tags": ", ".join(manifest.tags) or "none",
         "Proven": proven,

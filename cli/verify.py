@@ -14,6 +14,7 @@ from cli import display, options, verify_result
 from cli.command import Commands
 from cli.errors import ExitCode, exit_code_of, print_error, result_of
 from cli.progress import show_progress
+from cli.values import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -105,7 +106,7 @@ def verify(
     jobs: options.Jobs = None,
     split_tables: options.SplitTables = "auto",
     transfers: options.Transfers = 4,
-    memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
+    memory: options.Memory = parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
     limit_rate: options.LimitRate = None,
     nice: options.Nice = 0,

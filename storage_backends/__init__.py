@@ -15,7 +15,9 @@ from storage_backends.errors import (
     StorageError,
     TransientStorageError,
 )
-from storage_backends.open import EMULATOR, endpoint_of, is_folder, looks_first, open_backend, place_of
+from storage_backends.lazy import open_now
+from storage_backends.open import open_backend
+from storage_backends.places import EMULATOR, endpoint_of, is_folder, looks_first, place_of
 
 __all__ = [
     "EMULATOR",
@@ -38,5 +40,6 @@ __all__ = [
     "is_folder",
     "looks_first",
     "open_backend",
+    "open_now",
     "place_of",
 ]

@@ -7,7 +7,7 @@ import stat
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from storage_backends.backend import Body, ObjectInfo
 from storage_backends.checks import check_body, check_range, check_size
 from storage_backends.durable import MAX_RACES, make_directory, sync_directory, write_file
 from storage_backends.errors import (
-    AccessDenied,
     BucketNotFound,
     ObjectAlreadyExists,
     ObjectNotFound,
@@ -23,6 +22,7 @@ from storage_backends.errors import (
     TransientStorageError,
 )
 from storage_backends.keys import MAX_KEY_BYTES, check_key, check_prefix
+from storage_backends.local_files import listed_name, modified_at, read_range, translated
 
 _INCOMING = ".incoming"
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
@@ -33,7 +33,6 @@ _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """What the system answers if a folder is missing, or is a file or a link."""
 _READ_SIZE = 1024 * 1024
-_LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 class LocalBackend:
@@ -57,7 +56,7 @@ class LocalBackend:
 
     def __init__(self, root: str | os.PathLike[str], *, create: bool = True) -> None:
         path = Path(root).absolute()
-        with _errors(str(path)):
+        with translated(str(path)):
             self._root = Path(os.path.realpath(path))  # unlike Path.resolve(), it doesn't raise for a loop of links
             self._identity: tuple[int, int] | None = None
             self._create = create
@@ -78,7 +77,7 @@ class LocalBackend:
         """Create the object. Return its metadata; see :meth:`StorageBackend.put`."""
         path = self._path_without_links(key)
         check_body(str(path), body, sha256)
-        with _errors(str(path)):
+        with translated(str(path)):
             if self._identity is None and self._create:
                 make_directory(self._root)
             self._require_root()
@@ -86,7 +85,7 @@ class LocalBackend:
             make_directory(incoming)
             temporary = incoming / uuid.uuid4().hex
             try:
-                modified = _modified(write_file(temporary, body))
+                modified = modified_at(write_file(temporary, body))
                 self._link(temporary, key, path)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -98,7 +97,7 @@ class LocalBackend:
         with self._open(key) as (path, fd, status):
             check_size(str(path), status.st_size, at_most)
             end = check_range(str(path), status.st_size, offset, length)
-            data = _read(fd, offset, end)
+            data = read_range(fd, offset, end)
         if len(data) != end - offset:
             raise TransientStorageError(f"{path} gave {len(data)} bytes of {end - offset}")
         return data
@@ -109,12 +108,12 @@ class LocalBackend:
             digest = hashlib.sha256()
             while chunk := os.read(fd, _READ_SIZE):
                 digest.update(chunk)
-        return ObjectInfo(key, status.st_size, _modified(status), checksum=f"sha256:{digest.hexdigest()}")
+        return ObjectInfo(key, status.st_size, modified_at(status), checksum=f"sha256:{digest.hexdigest()}")
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield every object under ``prefix`` in key order, a folder at a time; see :meth:`StorageBackend.list`."""
         check_prefix(prefix)
-        with _errors(str(self._root)):
+        with translated(str(self._root)):
             self._require_root()
             above, slash, _ = prefix.rpartition("/")
             if self._has_folder(above):
@@ -125,7 +124,7 @@ class LocalBackend:
         """Delete the objects, and then the empty folders. Return False; see :meth:`StorageBackend.delete`."""
         for names, those in groupby(keys, key=lambda key: key.split("/")[:-1]):
             if self._delete_from_folder(list(those)):
-                with _errors(str(self._root.joinpath(*names))):
+                with translated(str(self._root.joinpath(*names))):
                     self._remove_empty(names)
         return False
 
@@ -192,7 +191,7 @@ class LocalBackend:
     @contextmanager
     def _open(self, key: str) -> Iterator[tuple[Path, int, os.stat_result]]:
         path = self._path(key)
-        with _errors(str(path)):
+        with translated(str(path)):
             self._require_root()
             try:
                 with self._folder_of(key) as folder:
@@ -239,11 +238,11 @@ class LocalBackend:
         """
         paths = [self._path_without_links(keys[0]), *map(self._path, keys[1:])]
         deleted = False
-        with _errors(str(paths[0])), suppress(FileNotFoundError):
+        with translated(str(paths[0])), suppress(FileNotFoundError):
             self._require_root()
             with self._folder_of(keys[0]) as folder:
                 for path in paths:
-                    with _errors(str(path)), suppress(FileNotFoundError):
+                    with translated(str(path)), suppress(FileNotFoundError):
                         os.unlink(path.name, dir_fd=folder)
                         deleted = True
         return deleted
@@ -266,7 +265,7 @@ class LocalBackend:
             with os.scandir(folder) as entries:
                 # A folder sorts by the “/” that follows its name in every key below it: “a.b” < “a/b” < “ab”.
                 names = sorted(
-                    (above + _listed_name(entry) + ("/" if entry.is_dir(follow_symlinks=False) else ""), entry.name)
+                    (above + listed_name(entry) + ("/" if entry.is_dir(follow_symlinks=False) else ""), entry.name)
                     for entry in entries
                 )
         except FileNotFoundError:
@@ -284,40 +283,4 @@ class LocalBackend:
                 except FileNotFoundError:
                     continue
                 if is_folder or stat.S_ISREG(status.st_mode):
-                    yield ObjectInfo(key, status.st_size, _modified(status))
-
-
-def _listed_name(entry: os.DirEntry[str]) -> str:
-    """Return the name for a listing. Bytes that aren't UTF-8 become backslash sequences, which no key has."""
-    return os.fsencode(entry.name).decode(errors="backslashreplace")
-
-
-def _read(fd: int, start: int, end: int) -> bytes:
-    """Return the file's bytes from ``start`` to ``end``, or to the file's end. Linux reads at most 2 GiB at once."""
-    parts = list[bytes]()
-    while start < end and (part := os.pread(fd, end - start, start)):
-        parts.append(part)
-        start += len(part)
-    return b"".join(parts)
-
-
-def _modified(status: os.stat_result) -> datetime:
-    """Return when the file was written. If the file's time doesn't fit into a datetime, return the nearest time that does."""
-    seconds = min(max(status.st_mtime, 0), _LATEST)
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-@contextmanager
-def _errors(what: str) -> Iterator[None]:
-    """Turn an OSError into the contract's errors."""
-    try:
-        yield
-    except OSError as exc:
-        sentence = f"{what}: {exc.strerror or exc}"
-        match exc.errno:
-            case errno.EACCES | errno.EPERM | errno.EROFS:
-                raise AccessDenied(sentence) from exc
-            case errno.EIO | errno.ESTALE | errno.ETIMEDOUT | errno.EMFILE | errno.ENFILE:
-                raise TransientStorageError(sentence) from exc
-            case _:
-                raise StorageError(sentence) from exc
+                    yield ObjectInfo(key, status.st_size, modified_at(status))

@@ -1,19 +1,14 @@
 """Opens the backend for a URL that a person typed. An SDK is imported only if the URL needs it: the import takes a second."""
 
-import os
-import re
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import SplitResult, parse_qsl, unquote
+from typing import TYPE_CHECKING
 
-from storage_backends.errors import InvalidStorageURL
-from storage_backends.keys import check_root
+from storage_backends.lazy import LazyBackend
 from storage_backends.limited import LimitedBackend
-from storage_backends.moments import parse_moment
-from storage_backends.urls import check_encrypted, split_url, split_web_url
+from storage_backends.places import Place, read_place
 
 if TYPE_CHECKING:
     from storage_backends.backend import StorageBackend
@@ -27,6 +22,7 @@ def open_backend(
     rate: int | None = None,
     sleep: Callable[[float], None] = time.sleep,
     tell: Callable[[str], object] = lambda _: None,
+    lazily: bool = False,
 ) -> "StorageBackend":
     """Return the backend for ``url``. It retries a call for up to ``give_up_after`` seconds, and transfers ``rate`` bytes a second at most.
 
@@ -49,53 +45,38 @@ def open_backend(
     from the URL. ``sleep`` is :class:`RetryingBackend`'s and :class:`LimitedBackend`'s, and ``tell``
     is :class:`RetryingBackend`'s. If ``rate`` is None, there is no limit.
 
+    With ``lazily``, the backend of a bucket is a :class:`LazyBackend`. The URL and the options are read at once. The SDK is imported when
+    the backend is opened, so its errors come then.
+
     Raises:
         InvalidStorageURL: an unknown scheme or option, a missing bucket, a prefix that no key can have, or credentials in the URL.
         AccessDenied: there are no Google credentials. S3's are looked up with the first request.
         StorageError: the path isn't a directory, or the CA bundle can't be used.
     """
+    place = read_place(url, options or {})
+    open_it = partial(_open, place, give_up_after, rate, sleep, tell)
+    if lazily and place.scheme != "file":
+        return LazyBackend(place.url, place.options.get("retain_until"), open_it)
+    return open_it()
+
+
+def _open(
+    place: Place,
+    give_up_after: float,
+    rate: int | None,
+    sleep: Callable[[float], None],
+    tell: Callable[[str], object],
+) -> "StorageBackend":
     # Imported here, since tenacity alone would double the time that importing this package takes.
     from storage_backends.retrying import RetryingBackend
 
-    inner = _open(url, options or {})
+    inner = _connect(place)
     if rate is not None:
         inner = LimitedBackend(inner, rate, sleep=sleep)
     return RetryingBackend(inner, give_up_after=give_up_after, sleep=sleep, tell=tell)
 
 
-def place_of(url: str, options: Mapping[str, str] | None = None) -> str:
-    """Return the place of a URL as text. Two URLs of the same place give the same text.
-
-    Raises InvalidStorageURL if the URL or an option is invalid, as :func:`open_backend` does. Imports no SDK, and needs no credentials.
-    """
-    place = _read(url, options or {})
-    if place.scheme == "file":
-        return os.path.realpath(place.path)
-    return f"{place.scheme}://{place.bucket}/{place.path} at {place.options.get('endpoint', 'the usual endpoint')}"
-
-
-def is_folder(url: str) -> bool:
-    """True if a URL or path names a local folder. Raises InvalidStorageURL as :func:`place_of` does."""
-    return _read(url, {}).scheme == "file"
-
-
-def endpoint_of(url: str, options: Mapping[str, str], environment: Mapping[str, str]) -> str | None:
-    """Return a store's endpoint from the URL, the options or the SDKs' variables; None for the vendor's own, or a directory.
-
-    Raises InvalidStorageURL if the URL or an option is invalid.
-    """
-    place = _read(url, options)
-    names = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "gs": (EMULATOR,)}.get(place.scheme, ())
-    return place.options.get("endpoint") or next((environment[name] for name in names if environment.get(name)), None)
-
-
-def looks_first(url: str, options: Mapping[str, str]) -> bool:
-    """True if a put looks for the key first, and sends no condition. Raises InvalidStorageURL if the URL or an option is invalid."""
-    return bool(_read(url, options).options.get("create_only") == "look")
-
-
-def _open(url: str, options: Mapping[str, str]) -> "StorageBackend":
-    place = _read(url, options)
+def _connect(place: Place) -> "StorageBackend":
     match place.scheme:
         case "s3":
             from storage_backends.s3 import S3Backend
@@ -109,205 +90,3 @@ def _open(url: str, options: Mapping[str, str]) -> "StorageBackend":
             from storage_backends.local import LocalBackend
 
             return LocalBackend(Path(place.path), create=place.options.get("create", False))
-
-
-class _Place(NamedTuple):
-    scheme: str
-    bucket: str
-    path: str
-    options: dict[str, Any]
-
-
-def _read(url: str, options: Mapping[str, str]) -> _Place:
-    if "://" not in url:
-        _check_path(url)
-        return _local(url, _parse(_LOCAL_OPTIONS, options, of="a local directory"))
-    parts = _split(url)
-    given = {**_query(url, parts), **options}
-    match parts.scheme:
-        case "s3":
-            return _Place("s3", _bucket(parts), check_root(parts.path), _parse(_S3_OPTIONS, given, of="an s3:// URL"))
-        case "gs":
-            return _Place("gs", _bucket(parts), check_root(parts.path), _parse(_GCS_OPTIONS, given, of="a gs:// URL"))
-        case "file":
-            if parts.netloc not in ("", "localhost"):
-                raise InvalidStorageURL(
-                    f"the storage URL names the host {parts.netloc}; a local directory is file:///path"
-                )
-            return _local(unquote(parts.path), _parse(_LOCAL_OPTIONS, given, of="a file:// URL"))
-        case scheme:
-            raise InvalidStorageURL(
-                f"{scheme}:// is no known store; use s3://bucket/prefix, gs://bucket/prefix or a path"
-            )
-
-
-def _check_path(path: str) -> None:
-    """Raise InvalidStorageURL for a path that begins like a URL or with “~”. As a path, it would name a folder called “s3:” or “~”."""
-    if path.startswith("~"):
-        raise InvalidStorageURL("the shell replaces “~” at a word's beginning alone: write the whole path, or ./~…")
-    if (scheme := _LIKE_A_SCHEME.match(path)) is not None:
-        wanted = {"s3": "s3://bucket/prefix", "gs": "gs://bucket/prefix", "file": "file:///path"}
-        known = wanted.get(scheme[1].lower(), ", ".join(wanted.values()))
-        raise InvalidStorageURL(
-            f"a path can't begin with “{scheme[0]}”; write {known}, or ./{scheme[0]}… if a folder has that name"
-        )
-
-
-def _local(path: str, options: dict[str, Any]) -> _Place:
-    if not path or "\0" in path:
-        raise InvalidStorageURL("the path of the local directory is empty or has a NUL character")
-    return _Place("file", "", path, options)
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = split_url(url)
-    except ValueError as exc:
-        raise InvalidStorageURL(f"the storage URL can't be read: {exc}") from exc
-    # Not one of these sentences repeats the URL: what stands before the “@” may be a secret.
-    if "@" in parts.netloc:
-        raise InvalidStorageURL("a storage URL may not have credentials in it; use a profile or the environment")
-    if parts.fragment or url.endswith("#"):
-        raise InvalidStorageURL("a storage URL may not have “#” in it")
-    return parts
-
-
-def _bucket(parts: SplitResult) -> str:
-    if not parts.netloc:
-        raise InvalidStorageURL(f"the storage URL names no bucket; write {parts.scheme}://bucket/prefix")
-    return parts.netloc
-
-
-def _query(url: str, parts: SplitResult) -> dict[str, str]:
-    try:
-        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError as exc:
-        raise InvalidStorageURL(f"the options of {url.partition('?')[0]} can't be read: {exc}") from exc
-    if len(dict(pairs)) != len(pairs):
-        raise InvalidStorageURL(f"an option of {url.partition('?')[0]} is given twice")
-    return dict(pairs)
-
-
-def _parse(known: Mapping[str, Callable[[str], Any]], given: Mapping[str, str], *, of: str) -> dict[str, Any]:
-    parsed = {}
-    for name, value in given.items():
-        if name not in known:
-            choice = f"it has {', '.join(sorted(known))}" if known else "it has none"
-            raise InvalidStorageURL(f"“{name}” is no option of {of}; {choice}")
-        try:
-            parsed[name] = known[name](value)
-        except ValueError as exc:
-            raise InvalidStorageURL(f"the option {name} of {of} {exc}") from exc
-    if (by_days := parsed.pop("retain_days", None)) is not None:
-        parsed.setdefault("retain_until", by_days)
-    if "endpoint" in parsed:
-        check_encrypted(parsed["endpoint"], allow_http=parsed.get("allow_http", False))
-    return parsed
-
-
-def _text(value: str) -> str:
-    if not value:
-        raise ValueError("is empty")
-    return value
-
-
-def _file(value: str) -> str:
-    if not value or "\0" in value:
-        raise ValueError("must be the path of a file")
-    return value
-
-
-def _flag(value: str) -> bool:
-    match value:
-        case "true":
-            return True
-        case "false":
-            return False
-        case _:
-            raise ValueError("must be true or false")
-
-
-def _seconds(value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= _LONGEST_WAIT:
-        raise ValueError(f"must be a number of seconds above 0, and at most {_LONGEST_WAIT}")
-    return seconds
-
-
-def _s3_storage_class(value: str) -> str:
-    if value in ("GLACIER", "DEEP_ARCHIVE"):
-        raise ValueError(
-            f"can't be {value}: its objects can't be read immediately, but pgstow must always be able to read manifests; "
-            "let a lifecycle rule move data/ there"
-        )
-    return _text(value)
-
-
-def _endpoint(value: str) -> str:
-    try:
-        parts = split_web_url(value)
-    except ValueError:
-        raise ValueError("must be like https://host:port") from None
-    if parts.scheme not in ("http", "https") or parts.query or parts.fragment:
-        raise ValueError("must be like https://host:port")
-    if "@" in parts.netloc:
-        raise ValueError("may not have credentials in it")
-    return value.rstrip("/")
-
-
-def _one_of(first: str, second: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value not in (first, second):
-            raise ValueError(f"must be {first} or {second}")
-        return value
-
-    return parse
-
-
-def _retain_days(value: str) -> datetime:
-    """Return the end of the lock, so many days from now: a whole second, since S3 takes no fractions. Raises ValueError."""
-    if not (value.isdecimal() and len(value) < 9 and 0 < int(value) <= _MOST_DAYS):
-        raise ValueError(f"must be a number of days, up to {_MOST_DAYS}")
-    return datetime.now(UTC).replace(microsecond=0) + timedelta(days=int(value), seconds=1)
-
-
-def _retain_until(value: str) -> datetime:
-    try:
-        return parse_moment(value)
-    except ValueError as exc:
-        raise ValueError("must be a time like 2026-12-31T00:00:00Z") from exc
-
-
-_LIKE_A_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-EMULATOR = "STORAGE_EMULATOR_HOST"
-"""The environment variable that makes Google's SDK send all requests to another endpoint."""
-_LONGEST_WAIT = 86400
-"""Seconds: a day."""
-_MOST_DAYS = 36500
-"""A hundred years: the most that S3 and GCS take."""
-_LOCK_OPTIONS: dict[str, Callable[[str], Any]] = {
-    "retain_days": _retain_days,
-    "retain_until": _retain_until,
-    "lock_mode": _one_of("governance", "compliance"),
-}
-_COMMON: dict[str, Callable[[str], Any]] = _LOCK_OPTIONS | {
-    "endpoint": _endpoint,
-    "ca_bundle": _file,
-    "kms_key": _text,
-    "allow_http": _flag,
-    "connect_timeout": _seconds,
-    "read_timeout": _seconds,
-}
-_LOCAL_OPTIONS: dict[str, Callable[[str], Any]] = {"create": _flag}
-_S3_OPTIONS = _COMMON | {
-    "region": _text,
-    "profile": _text,
-    "path_style": _flag,
-    "storage_class": _s3_storage_class,
-    "checksum": _one_of("sha256", "md5"),
-    "create_only": _one_of("condition", "look"),
-}
-_GCS_OPTIONS = _COMMON | {"project": _text, "storage_class": _text}

@@ -1,5 +1,6 @@
 """A running dump: the program that writes it, and the writer that takes its output."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.archive.writer import ArchiveWriter
@@ -23,6 +24,8 @@ class DumpContext:
     piece_size: int
     """The size of a piece, in bytes. A piece is read, hashed and compressed as a whole."""
     notify: Notify
+    open_stores: Callable[[], None]
+    """Open the stores, in threads. Call this once the program runs: a program needs a while before it writes data."""
 
     def await_end(self, dump: Dump) -> None:
         """Wait for the program to end. Raises as ``dump.has_ended``, ``statement_timeout.look`` and ``workers.collect`` do."""

@@ -30,8 +30,9 @@ class FileList:
         """For each object, the offset after its last segment."""
         self._compressor = Compressor(_LEVEL)
         self._batch: list[File] = []
-        self._frames: list[bytes] = []
-        """Compressed JSON of all files that aren't in ``_batch``, with a comma before each file."""
+        self._frames = bytearray()
+        """Compressed JSON of all files that aren't in ``_batch``, with a comma before each file. It is one bytearray, since zstandard gives a
+        frame as much memory as its content has."""
         for file in files:
             self.add(file)
 
@@ -39,7 +40,7 @@ class FileList:
         """Return the canonical JSON of the list."""
         self._compress_batch()
         json = bytearray()
-        for part in decompress(b"".join(self._frames), "the list of files"):
+        for part in decompress(memoryview(self._frames), "the list of files"):
             json += part
         json[:1] = b"["
         json += b"]"
@@ -80,5 +81,5 @@ class FileList:
 
     def _compress_batch(self) -> None:
         if self._batch:
-            self._frames.append(self._compressor.frame(b"," + LISTS["files"].dump_json(self._batch)[1:-1]))
+            self._frames += self._compressor.frame(b"," + LISTS["files"].dump_json(self._batch)[1:-1])
             self._batch = []

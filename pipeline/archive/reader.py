@@ -12,7 +12,7 @@ from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.counting import counted
 from pipeline.errors import BackupDamaged, InvalidRequest
-from pipeline.postgres.large_object_list import read_large_object_list
+from pipeline.postgres.large_objects import files_by_list
 from pipeline.postgres.loading import names_money
 from pipeline.postgres.role_names import rename_roles
 from pipeline.postgres.toc import Toc, TocEntry
@@ -27,7 +27,7 @@ _WITH_DATA = {"TABLE DATA", "BLOBS"}
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A backup's archive, with its table of contents and its lists of large objects."""
+    """A backup's archive, with its table of contents."""
 
     manifest: Manifest
     toc_data: bytes
@@ -36,7 +36,7 @@ class Archive:
     files: dict[str, File]
     """The archive's files, by path."""
     lists: dict[str, tuple[str, ...]]
-    """The paths of the large objects in each list, in the list's order. The keys are the lists' paths."""
+    """The paths of the large objects in each list. The keys are the lists' paths. The lists themselves are not read."""
     fetched: int
     """Bytes read from the store to open the archive."""
     replaced: tuple[str, ...]
@@ -111,10 +111,11 @@ class Archive:
         there = {entry.dump_id for entry in schemas if entry.tag in present}
         return self._in_order({*chosen, *(entry.dump_id for entry in schemas if entry.tag in needed)} - there)
 
-    def files_of(self, dump_ids: Collection[int] | None) -> list[File]:
+    def files_of(self, dump_ids: Collection[int] | None, *, lists: bool = False) -> list[File]:
         """Return the files that hold the entries' data, in the order of the dump IDs; None stands for all entries in the archive's order.
 
-        If the archive is a single file, return that file, which holds all of the archive.
+        ``lists`` adds the lists of large objects, which only stock pg_restore needs. If the archive is a single file, return that file, which
+        holds all of the archive.
         """
         if self.is_stream:
             return self.manifest.files
@@ -122,7 +123,9 @@ class Archive:
         if dump_ids is not None:
             by_id = {entry.dump_id: entry for entry in entries}
             entries = tuple(by_id[dump_id] for dump_id in dump_ids if dump_id in by_id)
-        return [self.files[path] for entry in entries for path in (entry.filename, *self.lists.get(entry.filename, ()))]
+        paths = [path for entry in entries for path in self.lists.get(entry.filename, (entry.filename,))]
+        paths += [entry.filename for entry in entries if lists and entry.filename in self.lists]
+        return [self.files[path] for path in paths]
 
     def tables_of(self, dump_ids: Collection[int] | None) -> Sequence[File | TableData]:
         """Return the tables whose rows the entries hold; None stands for all entries."""
@@ -158,11 +161,11 @@ class Archive:
 
 
 def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, limits: Limits) -> Archive:
-    """Read the table of contents and the lists of large objects, and check them.
+    """Read the table of contents, and check it. Fetches only the objects that hold it.
 
     Raises:
         InvalidRequest: the manifest doesn't describe a backup of a database, or the memory limit is too low for its objects.
-        BackupDamaged: an object or a list is damaged, or the manifest lacks a file that the archive names.
+        BackupDamaged: an object is damaged, or the manifest lacks a file that the archive names.
         DumpFailed: the table of contents is damaged or has an unknown version.
         StorageError: the store fails.
     """
@@ -181,16 +184,11 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
         reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
         toc_data, toc = (b"", Toc("", ())) if dump_format(manifest) == "plain" else _read_head(manifest, reader)[1:]
         return Archive(manifest, toc_data, toc, files, {}, reader.fetched, tuple(reader.replaced))
-    structure = [file for file in manifest.files if file.kind in {"toc", "large_object_toc"}]
-    reader = ObjectReader(store, manifest.objects, structure, workers, limits)
     toc_file = _toc_file(manifest)
+    reader = ObjectReader(store, manifest.objects, [toc_file], workers, limits)
     toc_data = read_whole(toc_file, reader)
     toc = read_toc(toc_data)
-    lists = {
-        file.path: read_large_object_list(file.path, read_whole(file, reader), files)
-        for file in structure
-        if file.kind == "large_object_toc"
-    }
+    lists = files_by_list(toc, (file.path for file in manifest.files if file.kind == "large_object"))
     if missing := [entry.filename for entry in toc.data_entries if entry.filename not in files]:
         raise BackupDamaged(f"The manifest of {manifest.backup_id} names no {missing[0]}, which its archive needs.")
     return Archive(manifest, toc_data, toc, files, lists, reader.fetched, tuple(reader.replaced))

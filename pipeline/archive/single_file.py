@@ -38,6 +38,7 @@ def pass_on(
     ``workers.collect``.
     """
     writer, workers, piece_size, notify = context.writer, context.workers, context.piece_size, context.notify
+    context.open_stores()
     index, reported, ended = 0, 0.0, False
     while not ended:
         context.statement_timeout.look()

@@ -31,6 +31,7 @@ def dump_directory(request: BackupRequest, snapshot: str, context: DumpContext) 
     dump = DirectoryDump(
         context.call, request.selection, snapshot=snapshot, jobs=shares.of_pg_dump, without_data=without_data
     )
+    context.open_stores()
     spool = Spool(dump.folder, limit=limits.spool, piece_size=piece_size, open_files=dump.open_files)
     if not spool.punches_holes:
         context.notify(

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 
 from pipeline.archive.destinations import BackupResults, Committed, Destination, Destinations
-from pipeline.archive.dump_context import DumpContext
+from pipeline.archive.dump_context import TICK, DumpContext
 from pipeline.archive.file_list import FileList
 from pipeline.archive.writer import ArchiveWriter
 from pipeline.backup.request import BackupRequest
@@ -29,7 +30,7 @@ from pipeline.catalog.manifest import (
 )
 from pipeline.catalog.origin import DumpOptions, Source
 from pipeline.catalog.plausibility import Contents, doubt
-from pipeline.concurrency import Workers
+from pipeline.concurrency import Pool, Workers
 from pipeline.errors import DumpFailed, PipelineError
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.dump import DumpCall
@@ -39,7 +40,7 @@ from pipeline.postgres.statement_timeout import StatementTimeout
 from pipeline.postgres.workspace import Workspace
 from pipeline.stages.compress import Compressor
 from pipeline.stages.upload import upload, upload_timed
-from storage_backends import AccessDenied, StorageBackend, StorageError
+from storage_backends import AccessDenied, StorageBackend, StorageError, open_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class BackupInProgress:
             watcher = server
             if reached.role and request.statement_timeout:  # another role can't see the statements of the login role
                 watcher = stack.enter_context(Server(reached.acting_as(None)))
+            opening = workers.pool(len(self.destinations.open), "open")
             yield DumpContext(
                 DumpCall(program, reached, workspace, server, self.session_name, request.lock_wait_timeout),
                 StatementTimeout(watcher, self.session_name, request.statement_timeout, workers),
@@ -121,7 +123,19 @@ class BackupInProgress:
                 workers,
                 limits.piece_size,
                 self.notify,
+                partial(self._open_stores, opening),
             )
+            while opening.pending:
+                workers.collect(timeout=TICK)
+
+    def _open_stores(self, opening: Pool[StorageError | None]) -> None:
+        """Open each store in a thread of the pool. ``workers.collect`` drops a store that can't be opened."""
+        for destination in self.destinations.open:
+            opening.submit(partial(_open, destination.store), partial(self._opened, destination))
+
+    def _opened(self, destination: Destination, error: StorageError | None) -> None:
+        if error is not None and destination.outcome is None:
+            self.destinations.drop(destination, error)
 
     def commit(self, draft: ManifestDraft) -> BackupResults:
         """Put the backup's manifest into each open destination. Return each store's result.
@@ -168,6 +182,15 @@ class BackupInProgress:
         }
         committed = upload(store, self.ref.manifest_key, _dump(manifest, lists))
         return Committed(manifest, committed.sha256)
+
+
+def _open(store: StorageBackend) -> StorageError | None:
+    """Open the store. Return the error if it can't be opened."""
+    try:
+        open_now(store)
+    except StorageError as exc:
+        return exc
+    return None
 
 
 def _check_clocks(manifest: ManifestSummary, contents: Contents, now: datetime) -> None:

@@ -14,6 +14,7 @@ from pipeline.postgres.toc import DataEntry
 
 _INTERVAL = 0.2  # seconds
 _SHOWN = 8  # tables
+_BATCH = 1000  # tables in each query: an answer about all tables would take memory that is free only for a moment
 
 _Announced = dict[str, tuple[DataEntry, int]]
 """For each file: the entry of its table, and an estimate of the file's size in bytes."""
@@ -86,5 +87,6 @@ def _estimate(entries: Sequence[DataEntry], server: Server) -> _Announced:
     tables = [entry for entry in entries if entry.description == "TABLE DATA"]
     sizes: dict[int, int] = {}
     with suppress(PipelineError):  # a missing estimate must not make the backup fail
-        sizes = server.estimated_sizes([entry.oid for entry in tables])
+        for start in range(0, len(tables), _BATCH):
+            sizes |= server.estimated_sizes([entry.oid for entry in tables[start : start + _BATCH]])
     return {entry.filename: (entry, sizes.get(entry.oid, 0)) for entry in tables}

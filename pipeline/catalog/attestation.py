@@ -20,14 +20,13 @@ from pipeline.catalog.document import dump_document, open_document
 from pipeline.catalog.fields import Count, Moment, Sha256
 from pipeline.catalog.keys import BackupRef, attestations_prefix, is_attestation_name
 from pipeline.catalog.plausibility import doubt_time
-from pipeline.concurrency import Workers
+from pipeline.catalog.reading import read_each
 from pipeline.counting import counted
 from pipeline.errors import ManifestInvalid
 from pipeline.events import Notice, Notify
 from storage_backends import AccessDenied, ObjectInfo, ObjectNotFound, ObjectTooLarge, StorageBackend
 
 ATTESTATION_VERSION = "1.2"
-_READERS = 8  # attestations read at once
 _LONGEST = 16 * 1024 * 1024  # bytes
 _MOST_PROBLEMS = 1000  # in an attestation, so that its length stays below _LONGEST
 
@@ -202,16 +201,15 @@ def _read(
 ) -> dict[BackupRef, Attestation]:
     found = {history: known[history] for history in histories if history in known}
     unread = [history for history in histories if history not in known]
-    with Workers() as workers:
-        read = workers.map(partial(_read_history, store), unread, threads=_READERS, name="attestation")
-        for history, (attestation, problems) in read:
-            found[history] = attestation
-            if problems:
-                others = len(problems) - 1
-                more = f" {counted(others, 'more attestation')} of this backup can't be used either." if others else ""
-                notify(Notice(problems[0] + more))
-            else:
-                known[history] = attestation
+    read = read_each(store, partial(_read_history, store), unread, name="attestation")
+    for history, (attestation, problems) in read:
+        found[history] = attestation
+        if problems:
+            others = len(problems) - 1
+            more = f" {counted(others, 'more attestation')} of this backup can't be used either." if others else ""
+            notify(Notice(problems[0] + more))
+        else:
+            known[history] = attestation
     return {ref: attestation for (ref, _, _), attestation in found.items() if attestation}
 
 

@@ -9,12 +9,11 @@ from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.listing import ListedManifest
 from pipeline.catalog.manifest import LONGEST_MANIFEST, Manifest, ManifestSummary, load_manifest
 from pipeline.catalog.plausibility import doubt
+from pipeline.catalog.reading import read_each
 from pipeline.catalog.summary import load_summary
-from pipeline.concurrency import Workers
 from pipeline.errors import BackupNotFound, ManifestInvalid
 from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend
 
-_READERS = 8  # manifests read at once
 _LARGE = 2 * 1024 * 1024
 """Manifests of more bytes are read one by one, so that only one of them is in memory."""
 
@@ -106,16 +105,10 @@ def read_catalog(store: StorageBackend, listed: Sequence[ListedManifest], now: d
     manifests one by one. If a manifest is damaged, missing or not believed, its entry says why. Raises StorageError.
     """
     read = partial(_read_entry, store, now)
-    if store.url.startswith("file:"):
-        # A local file takes less time to read than to parse. Threads that parse would only wait for one another.
-        yield from map(read, listed)
-        return
-    small, large = ([one for one in listed if (one.size > _LARGE) is is_large] for is_large in (False, True))
-    with Workers() as workers:
-        entries = dict(workers.map(read, small, threads=_READERS, name="manifest"))
-        entries |= workers.map(read, large, threads=1, name="large manifest")
+    small = [one for one in listed if one.size <= _LARGE]
+    entries = dict(read_each(store, read, small, name="manifest"))
     for one in listed:
-        yield entries.pop(one)
+        yield entries.pop(one) if one in entries else read(one)
 
 
 def _read_entry(store: StorageBackend, now: datetime, listed: ListedManifest) -> CatalogEntry:

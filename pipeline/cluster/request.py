@@ -75,3 +75,5 @@ class ServerTarget:
     """Try to restore even if the server has an older major version than the backed-up server."""
     server_settings: bool = False
     """As for a restore of one database (:attr:`RestoreRequest.server_settings`)."""
+    lock_wait_timeout: int = 0
+    """As for a restore of one database (:attr:`RestoreRequest.lock_wait_timeout`)."""

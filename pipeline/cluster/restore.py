@@ -50,6 +50,7 @@ def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: Storage
                 properties=True,
                 allow_older=target.allow_older,
                 server_settings=target.server_settings,
+                lock_wait_timeout=target.lock_wait_timeout,
                 limits=target.limits,
                 programs=target.programs,
             ),

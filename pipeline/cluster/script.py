@@ -23,7 +23,7 @@ from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.fast_sessions import fast_sessions
 from pipeline.postgres.lasting_tables import lasting_tables, oldest_transaction
 from pipeline.postgres.loading import has_money, session_default, with_dump_settings, writes_money_alike
-from pipeline.postgres.locks import backup_lock
+from pipeline.postgres.locks import LockWatch, backup_lock
 from pipeline.postgres.maintenance import make_usual_database
 from pipeline.postgres.programs import major_of
 from pipeline.postgres.psql import Psql, ScriptError
@@ -128,7 +128,8 @@ def restore_cluster_script(
         feed = Feed([Stream(tuple(cluster_manifest.files))], reader, workers, through=restricted.of)
         try:
             with closing(feed), fast as session:
-                connection = session.for_program(workspace, f"pgstow {cluster_manifest.backup_id}")
+                name = f"pgstow {cluster_manifest.backup_id}"
+                connection = session.for_program(workspace, name)
                 with feed.pipe(0) as (path, inherit):
                     run = Psql(
                         program,
@@ -140,7 +141,8 @@ def restore_cluster_script(
                         inherit=inherit,
                         passes=_is_of_the_cluster,
                     )
-                supervise([run], feed, Watch(server, reader, cluster_manifest.totals.size, workers, notify))
+                locks = LockWatch(server, name, target.lock_wait_timeout)
+                supervise([run], feed, Watch(server, reader, cluster_manifest.totals.size, workers, notify, locks))
             notify(Started("Counting rows"))
             for database in cluster_manifest.dump.databases:
                 tables = [table for table in cluster_manifest.tables if table.database == database]

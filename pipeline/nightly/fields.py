@@ -23,9 +23,11 @@ def read_conninfo(value: Any, info: ValidationInfo) -> str:
     except InvalidRequest as exc:
         raise ValueError(str(exc)) from None
     if secrets and not referred:
+        places = "libpq's password file (~/.pgpass) or service file"
+        places += ", or in a file that password_file names" if info.field_name == "conninfo" else ""
         raise ValueError(
-            f"{secrets[0]} may not stand in this file: keep it in libpq's password file (~/.pgpass) or service file, or in a file that "
-            'password_file names; or take the whole connection string from the environment by {env = "NAME"}'
+            f"{secrets[0]} may not stand in this file: keep it in {places}; "
+            'or take the whole connection string from the environment by {env = "NAME"}'
         )
     return str(text)
 

@@ -22,6 +22,7 @@ from pipeline.pg_dump_options import parse_option
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.prune.policy import Policy
 from pipeline.selection import Selection
+from pipeline.verify.proof import Assertion, ProofRequest
 from storage_backends import StorageBackend, place_of
 
 
@@ -42,6 +43,8 @@ class Job:
     """The destinations, by their names in the file."""
     verify: Level | None
     """The level at which to verify the backup; None for no verification."""
+    proof: ProofRequest
+    """How to restore the backup if ``verify`` is the level restore."""
     retention: Policy | None
     """The rules for the backups to keep after this backup; None to remove no backups."""
 
@@ -120,6 +123,7 @@ def _make_job(name: str, settings: DatabaseSettings, config: Config, environment
         back_up=back_up,
         destinations=destinations,
         verify=Level(settings.verify) if settings.verify and settings.verify != "none" else None,
+        proof=_make_proof(settings),
         retention=None if retention is None else retention.policy(),
     )
 
@@ -148,6 +152,14 @@ def _make_request(name: str, settings: DatabaseSettings) -> BackupRequest:
         labels=Labels(tuple(settings.tags or ()), name),
         password_file=None if settings.password_file is None else Path(settings.password_file),
         **_given(settings, "format", "level", "lock_wait_timeout", "statement_timeout"),
+    )
+
+
+def _make_proof(settings: DatabaseSettings) -> ProofRequest:
+    return ProofRequest(
+        scratch=None if settings.scratch is None else Conninfo.parse(settings.scratch),
+        assertions=[Assertion(" ".join(statement.split()), statement) for statement in settings.assertions or ()],
+        **_given(settings, "checksums", "server_settings"),
     )
 
 

@@ -138,6 +138,7 @@ def _verify(job: Job, level: Level, copy: Committed, store: StorageBackend, noti
         level=level,
         limits=job.request.limits,
         programs=job.request.programs,
+        proof=job.proof,
         attest=True,  # so that list and retention know the result later
     )
     found = (verify_cluster if made.members else verify)(stored, request, store, notify)

@@ -15,10 +15,7 @@ from pydantic import (
 
 from pipeline.catalog.attestation import Level
 from pipeline.catalog.origin import Format
-from pipeline.config import (
-    LONGEST_PATIENCE,
-    MOST_RETRIES,
-)
+from pipeline.config import LONGEST_PATIENCE, MOST_RETRIES
 from pipeline.nightly.fields import (
     Command,
     CompressionLevel,
@@ -59,6 +56,26 @@ class Options(Settings):
     verify: Literal["objects", "bytes", "archive", "restore", "none"] | None = Field(
         default=None,
         description="The level at which pgstow verifies each new backup, at each destination; default: none",
+    )
+    scratch: Annotated[
+        str | None,
+        BeforeValidator(read_conninfo),
+        text_or_reference(
+            'With verify = "restore", the server for the test restore, as a connection string without a password; '
+            "default: a server that pgstow starts"
+        ),
+    ] = None
+    checksums: bool | None = Field(
+        default=None,
+        description='With verify = "restore", compare the content of each restored table with the archive; default: false',
+    )
+    assertions: list[str] | None = Field(
+        default=None,
+        description='With verify = "restore", SQL statements that must return one row with the single value true; default: none',
+    )
+    server_settings: bool | None = Field(
+        default=None,
+        description='With verify = "restore", keep the server\'s own settings during the test restore; default: false',
     )
     retention: str | None = Field(
         default=None,

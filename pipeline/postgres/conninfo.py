@@ -1,6 +1,7 @@
 """libpq's connection strings. Their secrets are never shown."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +12,19 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.workspace import Workspace
 
+ADDRESS_VARIABLES = {
+    "PGSERVICE": "service",
+    "PGHOST": "host",
+    "PGHOSTADDR": "hostaddr",
+    "PGPORT": "port",
+    "PGDATABASE": "dbname",
+    "PGUSER": "user",
+    "PGSSLMODE": "sslmode",
+    "PGSSLROOTCERT": "sslrootcert",
+    "PGSSLCERT": "sslcert",
+    "PGSSLKEY": "sslkey",
+}
+"""libpq's environment variables that say where the server is and how to reach it, each with the name of its parameter."""
 _NOBODY = "pgstow: nobody"
 
 
@@ -87,6 +101,16 @@ class Conninfo:
         options = f"{given} -c {name}={escaped}".strip()
         return replace(self, parameters={**self.parameters, "options": options})
 
+    def completed(self, environment: Mapping[str, str]) -> "Conninfo":
+        """Return the connection string with the parameters of :data:`ADDRESS_VARIABLES` that libpq would take from ``environment``.
+
+        If a service is named, add no other parameter: libpq prefers those of its service file.
+        """
+        found = {word: environment[name] for name, word in ADDRESS_VARIABLES.items() if environment.get(name)}
+        if "service" in found or "service" in self.parameters:
+            found = {word: value for word, value in found.items() if word == "service"}
+        return replace(self, parameters={**found, **self.parameters})
+
     def with_database(self, name: str) -> "Conninfo":
         """Return the connection string of another database on the same server."""
         return replace(self, parameters={**self.parameters, "dbname": name})
@@ -115,6 +139,11 @@ class Conninfo:
         """
         pinned = {"host": host, "port": port} | ({"hostaddr": address} if address else {})
         return replace(self, parameters={**self.parameters, **pinned})
+
+    @property
+    def text(self) -> str:
+        """The whole string, secrets included, as libpq takes it."""
+        return make_conninfo(**self.parameters)
 
     def for_psycopg(self) -> str:
         """Return the whole string, secrets included, for a session in UTF-8. With the encoding SQL_ASCII, psycopg would return no text."""

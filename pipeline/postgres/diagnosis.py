@@ -8,14 +8,13 @@ import errno
 import os
 import re
 
+_NO_SESSION = "too many clients already|remaining connection slots are reserved|too many connections for"
 _MAY_PASS = re.compile(
     "|".join(
         (
             "Is the server running",  # from libpq, if no server listens, for example during a restart
             "the database system is (starting up|shutting down|in recovery mode|not yet accepting connections)",
-            "too many clients already",
-            "remaining connection slots are reserved",
-            "too many connections for",
+            _NO_SESSION,
             "terminating connection due to administrator command",
             "terminating connection due to immediate shutdown command",
             "terminating connection due to unexpected postmaster exit",
@@ -44,6 +43,7 @@ _NO_PASSWORD = re.compile("no password supplied")
 _KEEP_PASSWORD = (
     "Keep the password in ~/.pgpass, in the file that PGPASSFILE names, or in a password_file of pgstow.toml."  # noqa: S105
 )
+_FREE_SESSIONS = "Give fewer --jobs, end other sessions, or raise the limit on connections."
 _OF_SERVER = re.compile("(?:ERROR|FATAL|PANIC):  ")
 _MISSING_DATABASE = re.compile('database ".*" does not exist')
 _CONFLICT = re.compile(r"due to conflict with recovery(?:\s+DETAIL:\s+(?P<detail>[^\n]*?\.))?")
@@ -55,18 +55,24 @@ def on_one_line(said: str) -> str:
 
 
 def with_hint(sentence: str, said: str) -> str:
-    """Return the sentence, followed by the first hint in a program's messages. The hint often says what to do."""
+    """Return the sentence, followed by the first hint in a program's messages, and by advice if the server has no free session."""
     hint = _HINT.search(said)
-    return f"{sentence} Hint: {_ended(hint['hint'])}" if hint else sentence
+    told = f"{sentence} Hint: {_ended(hint['hint'])}" if hint else sentence
+    return f"{told} {_FREE_SESSIONS}" if lacks_session(said) else told
 
 
 def explain_connection(said: str) -> str:
-    """Return sentences on a failed connection, from psycopg's message. They name each address, and say where to keep a missing password."""
+    """Return sentences on a failed connection, from psycopg's message.
+
+    They name each address, and say where to keep a missing password, or how to get a free session.
+    """
     words = _ERRNO.sub("", said)
     attempts = words.partition(_ALL_ATTEMPTS)[2] or words
     reasons = [reason for attempt in attempts.split("\n- ") for reason in _reasons(attempt)]
     sentence = _ended(f"Cannot connect to the server {'; '.join(dict.fromkeys(reasons))}")
-    return f"{sentence} {_KEEP_PASSWORD}" if _NO_PASSWORD.search(said) else sentence
+    if _NO_PASSWORD.search(said):
+        return f"{sentence} {_KEEP_PASSWORD}"
+    return f"{sentence} {_FREE_SESSIONS}" if lacks_session(said) else sentence
 
 
 def is_missing_database(said: str) -> bool:
@@ -100,6 +106,11 @@ def tells_of_full_disk(said: str) -> bool:
 def may_pass(said: str) -> bool:
     """True if the message says that the server is unavailable only for a while: it starts, stops, has crashed, or has no free session."""
     return _MAY_PASS.search(said) is not None
+
+
+def lacks_session(said: str) -> bool:
+    """True if the message says that the server, the role or the database has as many sessions as its limit allows."""
+    return re.search(f"FATAL:  (?:sorry, )?(?:{_NO_SESSION})", said) is not None
 
 
 def explain_conflict(said: str) -> str | None:

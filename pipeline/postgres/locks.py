@@ -1,10 +1,11 @@
-"""The lock that allows only one backup of a database at a time, and the locks that pg_dump waits for."""
+"""The lock that allows only one backup of a database at a time, and the locks that pg_dump and pg_restore wait for."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from pipeline.errors import BackupRunning, ConnectionFailed, PipelineError
+from pipeline.errors import BackupRunning, ConnectionFailed, PipelineError, RestoreFailed
 from pipeline.postgres.server import Server
 
 _BACKUP = int.from_bytes(b"pgstow", "big")
@@ -47,7 +48,7 @@ def _unlock(server: Server) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A session or a prepared transaction that holds or awaits an ACCESS EXCLUSIVE lock, under which nobody can read the table."""
+    """A session or a prepared transaction that holds or awaits a lock on a table, so that another session can't have its lock."""
 
     table: str
     """The table's schema and name, as in SQL."""
@@ -82,9 +83,45 @@ class Blocker:
 
 
 def find_blockers(server: Server) -> list[Blocker]:
-    """Return all blockers in the session's database. Holders of locks come before those who wait. Raises ConnectionFailed."""
+    """Return all who block readers of a table in the session's database: they hold or await an ACCESS EXCLUSIVE lock.
+
+    Holders of locks come before those who wait. Raises ConnectionFailed.
+    """
     server.fetch("SELECT pg_catalog.pg_stat_clear_snapshot()")
-    return [Blocker(*row) for row in server.fetch(_BLOCKERS)]
+    return [Blocker(*row) for row in server.fetch(_BLOCKERS.format(who="l.mode = 'AccessExclusiveLock'"))]
+
+
+class LockWatch:
+    """Looks for sessions that wait for another session's lock longer than ``timeout`` seconds; 0 for no limit.
+
+    ``name`` is the application name of the sessions. They may wait for one another as long as they like.
+    """
+
+    def __init__(self, server: Server, name: str, timeout: int) -> None:
+        self._server, self._name, self._timeout = server, name, timeout
+        self._since: dict[int, float] = {}
+        """When a look first found each session waiting, by its process ID on the server. Sessions that no longer wait are left out."""
+
+    def look(self) -> None:
+        """Raise RestoreFailed, naming the blocker, if a session waits for too long. Call this every few seconds. Raises ConnectionFailed."""
+        if not self._timeout:
+            return
+        now = time.monotonic()
+        with self._server.as_login():  # another role may not see the names of the login's sessions
+            waiting = [process for (process,) in self._server.fetch(_WAITING, {"name": self._name})]
+            self._since = {process: self._since.get(process, now) for process in waiting}
+            late = [process for process, since in self._since.items() if now - since > self._timeout]
+            if late:
+                self._fail(late[0])
+
+    def _fail(self, process: int) -> None:
+        rows = self._server.fetch(_BLOCKERS.format(who=_BLOCKS), {"process": process})
+        blockers = [blocker for blocker in (Blocker(*row) for row in rows) if blocker.application != self._name]
+        trouble = str(blockers[0]) if blockers else "Another session holds a lock"
+        remedy = blockers[0].remedy if blockers else "wait until that transaction has ended, or end it"
+        raise RestoreFailed(
+            f"{trouble}, for which the restore waited {self._timeout:,} s: {remedy}, or raise --lock-wait-timeout."
+        )
 
 
 def _running(server: Server) -> str:
@@ -110,6 +147,19 @@ LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
 LEFT JOIN (
     pg_catalog.pg_locks own JOIN pg_catalog.pg_prepared_xacts x ON own.transactionid = x.transaction AND own.pid IS NULL
 ) ON l.pid IS NULL AND own.virtualtransaction = l.virtualtransaction
-WHERE l.locktype = 'relation' AND {_HERE} AND l.mode = 'AccessExclusiveLock' AND (l.pid IS NOT NULL OR x.gid IS NOT NULL)
+WHERE l.locktype = 'relation' AND {_HERE} AND (l.pid IS NOT NULL OR x.gid IS NOT NULL) AND {{who}}
 ORDER BY l.granted DESC, l.pid
 """  # noqa: S608 - constants
+
+_BLOCKS = """
+coalesce(l.pid, 0) = ANY (pg_catalog.pg_blocking_pids(%(process)s))
+AND l.relation IN (SELECT w.relation FROM pg_catalog.pg_locks w WHERE w.pid = %(process)s AND NOT w.granted)
+"""
+
+_WAITING = """
+SELECT a.pid FROM pg_catalog.pg_stat_activity a
+WHERE a.application_name = %(name)s AND a.wait_event_type = 'Lock' AND EXISTS (
+    SELECT FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(a.pid)) AS blocker
+    WHERE blocker NOT IN (SELECT o.pid FROM pg_catalog.pg_stat_activity o WHERE o.application_name = %(name)s)
+)
+"""

@@ -10,7 +10,8 @@ from typing import Self
 
 from pipeline.catalog.origin import Format
 from pipeline.counting import counted
-from pipeline.errors import RefusedStatement, RestoreFailed
+from pipeline.errors import RefusedStatement, RestoreFailed, ServerUnavailable
+from pipeline.postgres.diagnosis import lacks_session
 from pipeline.postgres.programs import Program
 from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.toc import Toc
@@ -137,11 +138,17 @@ class PgRestore:
         )
 
     def has_ended(self) -> bool:
-        """True if pg_restore has done all its work; False while it runs. Raises RestoreFailed with pg_restore's message if it failed."""
+        """True if pg_restore has done all its work; False while it runs.
+
+        Raises RestoreFailed with pg_restore's message if it failed, or ServerUnavailable if the server has no free session for it.
+        """
         status = self._running.poll()
         if status and not (self._keep_going and status == 1 and self._went_on()):
             messages = self._running.messages()
-            raise RestoreFailed(describe_failure("pg_restore", status, messages), find_refused(messages))
+            reason = describe_failure("pg_restore", status, messages)
+            raise (
+                ServerUnavailable(reason) if lacks_session(messages) else RestoreFailed(reason, find_refused(messages))
+            )
         return status is not None
 
     def wait(self) -> None:

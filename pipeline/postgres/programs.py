@@ -67,10 +67,12 @@ def find_program(
     """
     found, broken = [], []
     for path in _candidates(name, search):
-        if version := _version_of(path):
-            found.append(Program(path, *version))
-        else:
+        if not (version := _version_of(path)):
             broken.append(path)
+            continue
+        found.append(Program(path, *version))
+        if found[-1].major == at_least_major and fits(found[-1]):
+            return found[-1]  # nothing is lower, so the other programs needn't run
     fitting = [program for program in found if program.major >= at_least_major and fits(program)]
     if not fitting:
         versions = versions or f"{at_least_major} or newer"

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import RefusedStatement, RestoreFailed
+from pipeline.errors import RefusedStatement, RestoreFailed, ServerUnavailable
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.diagnosis import lacks_session
 from pipeline.postgres.pg_restore import IgnoredError
 from pipeline.postgres.programs import Program
 from pipeline.postgres.restricted_mode import RestrictedMode
@@ -119,7 +120,10 @@ class Psql:
         )
 
     def has_ended(self) -> bool:
-        """True if psql has run the whole script; False while it runs. Raises RestoreFailed with the server's or psql's message."""
+        """True if psql has run the whole script; False while it runs.
+
+        Raises RestoreFailed with the server's or psql's message, or ServerUnavailable if the server has no free session for psql.
+        """
         status = self._running.poll()
         told = self._running.lines(self._read)
         self._read += len(told)
@@ -133,7 +137,8 @@ class Psql:
             )
         if status:
             said = "" if self._refused else self._running.messages()  # an echoed statement may hold secrets
-            raise RestoreFailed(describe_failure("psql", status, said))
+            reason = describe_failure("psql", status, said)
+            raise ServerUnavailable(reason) if lacks_session(said) else RestoreFailed(reason)
         return status is not None
 
     def wait(self) -> None:

@@ -23,6 +23,9 @@ from pipeline.postgres.programs import OLDEST_MAJOR, PYPI_PACKAGE, find_program
 
 NOT_DURABLE: Mapping[str, str] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """Settings for a server whose data are thrown away: PostgreSQL's manual, "Non-Durable Settings"."""
+_IN_ITS_FOLDER: Mapping[str, str] = {"dynamic_shared_memory_type": "mmap"}
+"""A setting with which all of the server's files are in its own folder. Otherwise, a killed server would leave files in /dev/shm, which
+pgstow could not tell from the files of other servers."""
 
 _DEFAULT_PORT = 5432  # without TCP, this is only a part of the socket's name
 _WITH_CHECKSUMS = 18
@@ -64,7 +67,7 @@ class ThrowawayCluster:
     Args:
         at_least_major: the server's major version. If it isn't installed, the lowest newer version is used.
         search: directories of PostgreSQL's programs, as for :func:`find_program`.
-        settings: settings of the server in addition to :data:`NOT_DURABLE`, as in postgresql.conf.
+        settings: settings of the server in addition to pgstow's own, as in postgresql.conf.
         directory: the parent of the cluster's own directory; the system's temporary folder by default.
         port: a TCP port; None for no TCP.
         encoding: the encoding of the first databases. With SQL_ASCII, names of roles and tablespaces may have any bytes.
@@ -91,7 +94,8 @@ class ThrowawayCluster:
         program = find_program("initdb", at_least_major=at_least_major, search=search)
         self.bin_dir = program.path.resolve().parent  # the other programs may be missing beside a link to initdb
         self.major = program.major
-        self._settings = {**NOT_DURABLE, "listen_addresses": "127.0.0.1" if port else "", **(settings or {})}
+        listening = {"listen_addresses": "127.0.0.1" if port else ""}
+        self._settings = {**NOT_DURABLE, **_IN_ITS_FOLDER, **listening, **(settings or {})}
         self._directory = directory
         self._port = port or _DEFAULT_PORT
         self._encoding = encoding

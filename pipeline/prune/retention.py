@@ -269,7 +269,7 @@ class _Plan:
             else:
                 reasons = tuple(self.reasons[ref]) or (self.flaws.get(ref, "no rule keeps it"),)
             if not keep and backup.lock_needs:
-                reasons += (f"pgstow can't tell whether it is locked: needs {' and '.join(backup.lock_needs)}",)
+                reasons += (f"its locks can't be read: the credentials need {' and '.join(backup.lock_needs)}",)
             decided.append(Decision(ref, keep, reasons, head, backup.snapshot_at, backup.partial))
         return sorted(
             decided, key=lambda decision: (decision.ref.cluster, decision.ref.database, decision.ref.backup_id)

@@ -34,8 +34,8 @@ class Content:
 
     @property
     def size(self) -> int:
-        """Bytes of all ``files`` that a restore needs, uncompressed. The lists of large objects were read with the table of contents."""
-        return sum(file.size for file in self.files if file.kind != "large_object_toc")
+        """Bytes of all ``files``, uncompressed."""
+        return sum(file.size for file in self.files)
 
     def with_schemas(self, server: Server) -> "Content":
         """Return the content with the schemas that chosen entries need and the database lacks. Raises ConnectionFailed."""

@@ -85,6 +85,7 @@ def restore_archive(archive: Archive, request: RestoreRequest, store: StorageBac
         database = (NewDatabase if request.create else ExistingDatabase)(target, content, request)
         with database.opened(workers, notify) as opened:
             server = opened.server
+            server.execute(f"SET lock_timeout = '{request.lock_wait_timeout}s'")  # for ATTACH PARTITION and the like
             set_literal_syntax(server, archive)
             to_load = content.with_schemas(server) if request.choice.by_pattern else content
             to_attach = attachable(server, content.alone) if _attaches(request) else []

@@ -68,7 +68,7 @@ def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> E
         chosen = archive.choose(request.choice)
         tell_alone(attachments_left_out(archive.toc, chosen or ()), notify)
         tell_lost(request.choice.lost(archive.toc), notify)
-        files = sorted(archive.files_of(chosen), key=where_it_lies)
+        files = sorted(archive.files_of(chosen, lists=True), key=where_it_lies)
         last = [] if archive.is_stream else [archive.files[TOC_NAME]]
         reader = ObjectReader(store, manifest.objects, [*files, *last], workers, request.limits)
         notify(Started(f"Writing {counted(len(files) + len(last), 'file')} to {folder}"))

@@ -5,13 +5,14 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.catalog.manifest import TOC_NAME
+from pipeline.catalog.manifest import TOC_NAME, Manifest
 from pipeline.concurrency import Workers
 from pipeline.counting import counted
 from pipeline.events import Notify, Started
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.fast_sessions import fast_sessions
 from pipeline.postgres.loading import has_types_of_money, with_dump_settings
+from pipeline.postgres.locks import LockWatch
 from pipeline.postgres.pg_restore import IgnoredError, PgRestore
 from pipeline.postgres.psql import Psql
 from pipeline.postgres.restricted_mode import RestrictedMode
@@ -63,7 +64,8 @@ def load(
     reader = ObjectReader(store, manifest.objects, content.files, workers, limits)
     jobs = 1 if archive.is_stream or request.options.single_transaction else limits.jobs
     notify(Started(f"Restoring into {server.name} with {program.path.name} {program.version}, {counted(jobs, 'job')}"))
-    watch = Watch(server, reader, content.size, workers, notify)
+    locks = LockWatch(server, _session_name(manifest), request.lock_wait_timeout)
+    watch = Watch(server, reader, content.size, workers, notify, locks)
     load_it = _load_script if archive.format == "plain" else _load_file if archive.is_stream else _load_directory
     with nullcontext(session) if request.server_settings else fast_sessions(session, server, jobs) as fast:
         errors = load_it(content, request, database, fast, watch)
@@ -178,7 +180,12 @@ def _prepared(
     """
     feed = Feed(streams, watch.reader, watch.workers, check_files=request.check_files, through=through)
     with closing(feed), Workspace(request.limits.spool_parent) as workspace:
-        yield workspace, session.for_program(workspace, f"pgstow {content.archive.manifest.backup_id}"), feed
+        yield workspace, session.for_program(workspace, _session_name(content.archive.manifest)), feed
+
+
+def _session_name(manifest: Manifest) -> str:
+    """Return the application name of the programs' sessions."""
+    return f"pgstow {manifest.backup_id}"
 
 
 @contextmanager

@@ -42,6 +42,8 @@ class RestoreRequest:
     """Regular expressions, for use with ``options.keep_going``. If an error of pg_restore contains a match, the restore doesn't fail."""
     server_settings: bool = False
     """Restore with the server's own settings. Otherwise, the sessions get faster settings; see :func:`fast_sessions`."""
+    lock_wait_timeout: int = 0
+    """Seconds that the restore may wait for another session's lock; 0 for no limit."""
     check_files: bool = False
     """Check the size, SHA-256 and rows of each file, and not only the objects that hold the file."""
     limits: Limits = field(default_factory=Limits)

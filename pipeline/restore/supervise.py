@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pipeline.concurrency import Workers
 from pipeline.errors import RestoreFailed
 from pipeline.events import Notify, Progress
+from pipeline.postgres.locks import LockWatch
 from pipeline.postgres.pg_restore import PgRestore
 from pipeline.postgres.psql import Psql
 from pipeline.postgres.server import Server
@@ -34,6 +35,8 @@ class Watch:
     """Bytes to feed in all."""
     workers: Workers
     notify: Notify
+    locks: LockWatch | None = None
+    """Looks for locks for which the programs wait too long; None for no limit."""
 
 
 def supervise(programs: Sequence[PgRestore | Psql], feed: Feed, watch: Watch, *, done: int = 0) -> None:
@@ -42,8 +45,8 @@ def supervise(programs: Sequence[PgRestore | Psql], feed: Feed, watch: Watch, *,
     Also stop them if pgstow's own session on the server has ended: a program that waits for input doesn't notice that the server is gone.
     ``done`` is the bytes that were fed before.
 
-    Raises RestoreFailed if a program fails or hasn't read its input to the end, BackupDamaged, StorageError, or ConnectionFailed if the
-    session has ended.
+    Raises RestoreFailed if a program fails, hasn't read its input to the end, or waits too long for a lock. Also raises BackupDamaged,
+    StorageError, or ConnectionFailed if the session has ended.
     """
     server, workers = watch.server, watch.workers
     reported = 0.0
@@ -56,6 +59,8 @@ def supervise(programs: Sequence[PgRestore | Psql], feed: Feed, watch: Watch, *,
                 if server is not None and time.monotonic() - looked > _LOOK_INTERVAL:
                     looked = time.monotonic()
                     server.check_alive()
+                    if watch.locks is not None:
+                        watch.locks.look()
                 if time.monotonic() - reported > _INTERVAL:
                     reported = time.monotonic()
                     fed = done + feed.fed

@@ -21,8 +21,8 @@ from storage_backends.versions import get_version
 _NAMED = 3  # replaced objects that get a notice each
 _LOOK_INTERVAL = 0.5  # seconds between checks that the fetching threads still run
 LARGEST_WHOLE = 512 * 1024 * 1024
-"""The largest file that pgstow reads into memory as a whole, in bytes. Such a file is a table of contents, a list of large objects, or the
-script of roles and tablespaces."""
+"""The largest file that pgstow reads into memory as a whole, in bytes. Such a file is a table of contents, or the script of roles and
+tablespaces."""
 
 
 def check_content(file: File, parts: Iterable[bytes]) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from pipeline.catalog.manifest import File
 from pipeline.concurrency import Workers
 from pipeline.postgres.custom_archive import large_objects_block, rows_block
-from pipeline.postgres.large_object_list import oid_of
+from pipeline.postgres.large_objects import oid_of
 from pipeline.stages.download import ObjectReader, check_content
 from pipeline.stages.shared_rows import SharedRows
 

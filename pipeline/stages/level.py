@@ -14,8 +14,8 @@ from pipeline.config import MIB
 from pipeline.stages.compress import Compressed
 
 _SPEEDS: Mapping[int, float] = {3: 159.0 * MIB, 6: 66.0 * MIB, 9: 29.0 * MIB, 11: 15.0 * MIB}
-"""By level: the bytes of a dump that one core compresses in a second, as measured once. Only the ratios matter, since each backup
-measures its own speed."""
+"""By level: the bytes of a dump that one core compresses in a second. ``python -m benchmarks.levels`` measures them. Only the ratios matter,
+since each backup measures its own speed."""
 _OTHER_SPEED = _SPEEDS[3]
 """The speed of a level that ``auto`` doesn't have. Then there is nothing to choose."""
 _RATIO = 3.0

@@ -25,16 +25,18 @@ from support.pgstow import (
     wait_until,
 )
 from support.postgres_fixtures import Database, DatabaseMaker
+from support.shelf import BackupBuilder
 from support.stored_sample import StoredSample
 from typer.main import get_command
 
-from cli import display, errors, options, retention_options
+from cli import display, errors, retention_options, values
 from cli.logs import logging
 from cli.main import app
 from pipeline import errors as pipeline_errors
 from pipeline.catalog.manifest import Manifest
 from pipeline.prune.deletion import Deleted
 from storage_backends import errors as storage_errors
+from storage_backends.local import LocalBackend
 
 EXIT_CODES = Path(__file__).parents[2] / "docs" / "exit-codes.md"
 HEAVY = ("boto3", "botocore", "google", "psycopg", "pydantic", "zstandard", "tenacity")
@@ -228,11 +230,18 @@ def test_the_manifest_says_which_levels_compressed_the_backup(sample_database: D
         assert f"(zstd level{'s' * (len(levels) > 1)} {', '.join(map(str, levels))})" in shown
 
 
+def test_a_whole_servers_backup_has_no_level_of_its_own(tmp_path: Path) -> None:
+    BackupBuilder(LocalBackend(tmp_path)).add_cluster(timedelta(days=1))
+    for database, words in (("@cluster", "in 0 objects"), ("shop", "in 2 objects (zstd level 3)")):
+        shown = call_pgstow("show", "--from", tmp_path, "--database", database).stdout
+        assert [line.rpartition(" stored ")[2].rstrip() for line in shown.splitlines() if " stored " in line] == [words]
+
+
 @pytest.mark.parametrize("text", ["", "0", "20", "-3", "3.0", "Auto", "٣", "9" * 5000])
 def test_a_level_is_auto_or_a_number_from_1_to_19(text: str) -> None:
-    assert [options.parse_level(good) for good in ("auto", "1", "19", 3)] == ["auto", 1, 19, 3]
+    assert [values.parse_level(good) for good in ("auto", "1", "19", 3)] == ["auto", 1, 19, 3]
     with pytest.raises(typer.BadParameter, match=r"is not a level; write auto, or a number from 1 to 19$"):
-        options.parse_level(text)
+        values.parse_level(text)
 
 
 def test_a_name_is_no_markup_and_no_terminal_code(make_database: DatabaseMaker, tmp_path: Path) -> None:
@@ -362,21 +371,21 @@ def test_a_pipe_that_closes_early_is_no_traceback(stored_sample: StoredSample) -
     ],
 )
 def test_sizes(text: str, size: int) -> None:
-    assert options.parse_size(text) == size
+    assert values.parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "M", "1.5G", "-1", "1e3", "1 000", "12PB", "1MM", "١٢x"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="is not a size"):
-        options.parse_size(text)
+        values.parse_size(text)
 
 
 def test_moments() -> None:
-    assert options.parse_moment("2026-11-23T02:00:00Z") == datetime(2026, 11, 23, 2, tzinfo=UTC)
-    assert options.parse_moment("2026-11-23 02:00+05:30") == datetime(2026, 11, 22, 20, 30, tzinfo=UTC)
-    assert options.parse_moment("2026-11-23").tzinfo is not None
+    assert values.parse_moment("2026-11-23T02:00:00Z") == datetime(2026, 11, 23, 2, tzinfo=UTC)
+    assert values.parse_moment("2026-11-23 02:00+05:30") == datetime(2026, 11, 22, 20, 30, tzinfo=UTC)
+    assert values.parse_moment("2026-11-23").tzinfo is not None
     with pytest.raises(typer.BadParameter, match="is not a time"):
-        options.parse_moment("yesterday")
+        values.parse_moment("yesterday")
 
 
 def test_durations() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import tomllib
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from support.in_process import call_pgstow
 from support.object_stores import StoreBucket
 from support.pgstow import PGSTOW, committed_backups, run_pgstow
@@ -89,10 +91,13 @@ def test_without_trying(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     command = ("config", "init", "host=db1 dbname=shop", "--to", "backups", "--config", path, "--no-connect")
     assert call_pgstow(*command, "--keep-daily", 7, "--password-file", "secret", env={"PGHOST": "x"}).exit_code == 2
     (tmp_path / "secret").write_text("hunter2")
-    result = call_pgstow(*command, "--keep-daily", 7, "--password-file", "secret", env={"PGHOST": "x"})
+    environment = {"PGHOST": "x", "PGTZ": "UTC"}
+    result = call_pgstow(*command, "--keep-daily", 7, "--password-file", "secret", env=environment)
     assert result.exit_code == 0, result
-    assert "also needs these environment variables: PGHOST" in result.stdout
+    assert re.search(r"also needs these environment variables: .*PGTZ", result.stdout)
+    assert "PGHOST" not in result.stdout  # the connection string has a host
     content = tomllib.loads(path.read_text())
+    assert content["databases"]["shop"]["conninfo"] == "host=db1 dbname=shop"
     assert content["destinations"] == {"folder": {"url": f"{tmp_path}/backups"}}
     assert content["databases"]["shop"]["password_file"] == f"{tmp_path}/secret"
     assert content["retention"] == {"default": {"keep_daily": 7}}
@@ -106,6 +111,27 @@ def test_without_trying(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
         f"pgstow: {path} already exists: remove it, or name another file with --config.\n",
     )
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("conninfo", "written"),
+    [
+        ("shop", r"host=/var/run/odd\ place port=5433 dbname=shop"),
+        ("postgresql://me@db1/shop", "host=db1 port=5433 user=me dbname=shop"),
+        ("service=shop", "service=shop"),  # its file may have another port, which libpq prefers
+    ],
+)
+def test_the_address_in_the_environment_is_written(path: Path, tmp_path: Path, conninfo: str, written: str) -> None:
+    environment = {"PGHOST": "/var/run/odd place", "PGPORT": "5433", "PGPASSWORD": "hunter2"}
+    command = ("config", "init", conninfo, "--to", tmp_path, "--config", path, "--no-connect")
+    result = call_pgstow(*command, env=environment)
+    assert result.exit_code == 0, result
+    [database] = tomllib.loads(path.read_text())["databases"].values()
+    assert conninfo_to_dict(database["conninfo"]) == conninfo_to_dict(written)
+    assert "hunter2" not in path.read_text()
+    [line] = [line for line in result.stdout.splitlines() if "also needs" in line]
+    assert "PGPASSWORD" in line
+    assert ("PGPORT" in line) == (conninfo == "service=shop")
 
 
 @pytest.mark.parametrize(

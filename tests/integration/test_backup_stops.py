@@ -27,7 +27,7 @@ from support.pgstow import (
 )
 from support.postgres_fixtures import Database
 
-STOPPED = r"Stopped by SIG\w+; an unfinished backup is never committed\."
+STOPPED = r"Stopped by SIG\w+; an unfinished backup is never committed; pgstow gc removes its objects\."
 
 Moment = Callable[[FaultyStore, Path], None]
 

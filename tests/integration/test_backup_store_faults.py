@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import psycopg
 import pytest
 from support.faulty_backups import FaultyStore
 from support.faulty_http import LOGIN_PAGE, Answer, Fault, FaultyProxy
@@ -24,8 +25,10 @@ from pipeline.backup import in_progress
 from pipeline.backup.database import back_up
 from pipeline.backup.request import BackupRequest
 from pipeline.catalog.keys import new_backup_id
+from pipeline.config import Limits
 from pipeline.postgres.conninfo import Conninfo
 from storage_backends import ObjectAlreadyExists
+from storage_backends.lazy import LazyBackend
 from storage_backends.memory import MemoryBackend
 
 BAD_INPUT, STORE, BUSY = 2, 6, 11
@@ -123,6 +126,28 @@ def test_a_bucket_that_is_not_there(sample_database: Database, s3: FaultyStore, 
     result = run_backup(sample_database, url, spool_dir)
     assert_one_sentence(result, STORE, "no-such-bucket")
     assert_nothing_left(spool_dir, sample_database, s3.bucket.url)
+
+
+def test_a_store_is_opened_while_pg_dump_runs(sample_database: Database, spool_dir: Path) -> None:
+    """Opening takes a while, and so does pg_dump's reading of the catalogs."""
+    begun: list[bool] = []
+
+    def open_it() -> MemoryBackend:
+        begun.append(bool(list(spool_dir.glob("*/pg_dump-*.log"))))
+        return MemoryBackend()
+
+    request = BackupRequest(Conninfo.parse(sample_database.conninfo), limits=Limits(spool_parent=spool_dir))
+    [made] = back_up(request, [LazyBackend("memory:", None, open_it)], lambda event: None)
+    assert isinstance(made, Committed)
+    assert begun == [True]
+
+
+def test_a_store_that_can_not_be_opened_ends_a_dump_that_waits(sample_database: Database, spool_dir: Path) -> None:
+    with psycopg.connect(sample_database.conninfo) as other:
+        other.execute("LOCK TABLE shop.review")
+        result = run_backup(sample_database, "s3://bucket?profile=no-such-profile", spool_dir)
+    assert_one_sentence(result, BAD_INPUT, "no-such-profile")
+    assert_nothing_left(spool_dir, sample_database, spool_dir)
 
 
 def test_a_folder_that_may_not_be_written(sample_database: Database, spool_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import psycopg
 import pytest
 from support.pgstow import Result, assert_one_sentence, run_pgstow
 from support.postgres_fixtures import Database, DatabaseMaker
@@ -54,6 +55,12 @@ def test_it_is_attached_where_its_table_is(
     result = restore("-t", "m1", "--clean")
     assert (result.exit_code, result.stderr) == (0, ""), result
     assert_as_before()
+
+    target.execute("DROP TABLE m1")
+    with psycopg.connect(target.conninfo) as session:
+        session.execute("LOCK TABLE m IN SHARE UPDATE EXCLUSIVE MODE")
+        result = restore("-t", "m1", "--lock-wait-timeout", 1)
+    assert_one_sentence(result, 5, r"m1 is restored, but can't become a partition of public\.m again.*lock timeout")
 
     target.execute("DROP TABLE m1; CREATE TABLE other PARTITION OF m FOR VALUES FROM ('2026-01-15') TO ('2026-01-20')")
     assert_one_sentence(

@@ -260,7 +260,7 @@ def test_credentials_that_may_not_ask_for_a_legal_hold(s3_locking_bucket: StoreB
         assert re.search(r"Locked +can't be read: the credentials need s3:GetObjectLegalHold +\n", shown.stdout), shown
         lock = json.loads(run_pgstow("show", second, "--from", url, "--json").stdout)["lock"]
         assert lock == {"retained_until": None, "held": None, "needs": ["s3:GetObjectLegalHold"]}
-        told = "pgstow can't tell whether it is locked: needs s3:GetObjectLegalHold"
+        told = "its locks can't be read: the credentials need s3:GetObjectLegalHold"
         assert reasons(prune(url, "--keep-last", 1))[first] == ["no rule keeps it", told]
 
 

@@ -419,9 +419,6 @@ def test_data_of_no_other_table_is_fetched(
 ) -> None:
     manifest = stored_sample.manifest
     structure = [segment.object for file in manifest.files if file.kind == "toc" for segment in file.segments]
-    structure += [
-        segment.object for file in manifest.files if file.kind == "large_object_toc" for segment in file.segments
-    ]
     needed = {stored.key for stored in stored_sample.objects_of("shop.product")}
     needed |= {manifest.objects[index].key for index in structure}
     others = [stored for stored in manifest.objects if stored.key not in needed]

@@ -90,7 +90,7 @@ def test_a_table_fetches_that_tables_objects(
     structure = {
         manifest.objects[segment.object].key
         for file in manifest.files
-        if file.kind in ("toc", "large_object_toc")
+        if file.kind == "toc"
         for segment in file.segments
     }
     slices = {stored.key for stored in stored_sample.objects_of("telemetry.reading")}

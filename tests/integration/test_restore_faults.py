@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 from support.faulty_http import Fault, FaultyProxy
 from support.object_stores import StoreBucket
@@ -145,7 +146,7 @@ def test_a_signal_stops_it_in_order(
         wait_for_the_middle(stuck, spool_dir)
         process.send_signal(number)
         result = finish(process)
-    assert_one_sentence(result, 128 + number, f"Stopped by {number.name}")
+    assert_one_sentence(result, 128 + number, f"Stopped by {number.name}; the new database is dropped")
     assert_nothing_came(postgres, spool_dir)
 
 
@@ -156,6 +157,55 @@ def test_a_stop_says_that_a_part_may_be_there(stuck: FaultySample, database: Dat
         process.terminate()
         result = finish(process)
     assert_one_sentence(result, 143, "Stopped by SIGTERM; the database may hold a part of the backup now")
+
+
+def test_a_stop_says_that_a_transaction_is_whole(stuck: FaultySample, database: Database, spool_dir: Path) -> None:
+    arguments = ("--into", database.conninfo, "--spool-dir", spool_dir, "-q", "--single-transaction")
+    with start_pgstow("restore", "--from", stuck.url, *arguments) as process:
+        wait_for_the_middle(stuck, spool_dir)
+        process.terminate()
+        result = finish(process)
+    assert_one_sentence(result, 143, "Stopped by SIGTERM; the database holds either all of the backup or nothing of it")
+
+
+def test_a_stop_of_a_command_that_only_reads(stuck: FaultySample) -> None:
+    with start_pgstow("verify", "--from", stuck.url, "--quiet") as process:
+        wait_until(lambda: stuck.proxy.count("GET", ON_ITS_WAY), "the object is asked for")
+        process.terminate()
+        result = finish(process)
+    assert_one_sentence(result, 143, "Stopped by SIGTERM; no backup was changed")
+
+
+def test_a_lock_of_another_session(stored_sample: StoredSample, sample_database: Database, spool_dir: Path) -> None:
+    arguments = ("--into", sample_database.conninfo, "--clean", "-t", "shop.product", "--spool-dir", spool_dir, "-q")
+    with psycopg.connect(sample_database.conninfo, application_name="reports") as reader:
+        reader.execute("SELECT FROM shop.product")
+        result = run_pgstow("restore", "--from", stored_sample.folder, *arguments, "--lock-wait-timeout", 1)
+        words = r"application reports\) holds a lock on shop\.product, for which the restore waited 1 s"
+        assert_one_sentence(result, 5, words)
+        assert reader.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,)
+        rows = reader.execute("SELECT count(*) FROM shop.product").fetchone()
+    assert rows == (stored_sample.table("shop.product").rows,)
+
+
+def test_a_server_without_a_free_session(stored_sample: StoredSample, empty_target: Database, spool_dir: Path) -> None:
+    """pgstow's own session takes the only session of the role."""
+    name = empty_target.name
+    empty_target.execute(f"CREATE ROLE crowded LOGIN CONNECTION LIMIT 1; ALTER DATABASE {name} OWNER TO crowded")
+    try:
+        arguments = (
+            "--into",
+            f"{empty_target.conninfo} user=crowded",
+            "-t",
+            "shop.product",
+            "--spool-dir",
+            spool_dir,
+            "-q",
+        )
+        result = run_pgstow("restore", "--from", stored_sample.folder, *arguments)
+    finally:
+        empty_target.execute(f"ALTER DATABASE {name} OWNER TO CURRENT_USER; DROP ROLE crowded")
+    assert_one_sentence(result, 3, 'too many connections for role "crowded".* Give fewer --jobs, end other sessions')
 
 
 def test_a_failure_says_that_a_part_may_be_there(faulty: FaultySample, database: Database, spool_dir: Path) -> None:

@@ -281,6 +281,28 @@ def test_a_whole_server(night: Night, tmp_path: Path, format_: str, level: str, 
     assert {path.parent.name for path in (tmp_path / "other").rglob("manifests/**/*.json")} == names
 
 
+def test_the_keys_of_a_test_restore(
+    night: Night, database: Database, postgres: ThrowawayCluster, tmp_path: Path
+) -> None:
+    database.execute("CREATE TABLE item AS SELECT 1 AS i")
+    server = Database("postgres", postgres.conninfo())
+    for assertion, exit_code in (("SELECT count(*) = 1 FROM item", 0), ("SELECT count(*) = 2 FROM item", DAMAGED)):
+        night.write(
+            {"small": database.conninfo},
+            {"nas": tmp_path / "nas"},
+            defaults=f'verify = "restore"\nscratch = "{server.conninfo}"\nchecksums = true\nserver_settings = true\n',
+            more=f'assertions = ["{assertion}"]',
+        )
+        result = night.run("--json")
+        assert result.exit_code == exit_code, result
+    attested = [json.loads(path.read_text()) for path in (tmp_path / "nas" / "attestations").rglob("*.json")]
+    proofs = sorted(attested, key=lambda proof: proof["finished_at"])
+    assert [proof["good"] for proof in proofs] == [True, False]
+    assert proofs[0]["restore"]["compared"] == 1
+    assert proofs[0]["restore"]["assertions"] == ["SELECT count(*) = 1 FROM item"]
+    assert server.fetch("SELECT datname FROM pg_database WHERE datname LIKE 'pgstow%'") == []
+
+
 def test_what_retention_does_not_keep_is_removed(
     night: Night, database: Database, sample_database: Database, tmp_path: Path
 ) -> None:
@@ -404,7 +426,7 @@ def test_a_run_that_is_stopped_tells_what_it_has_done(
     last = json.loads(result.stderr_lines[-1])
     assert (last["event"], last["message"]) == (
         "stopped",
-        "Stopped by SIGTERM; an unfinished backup is never committed.",
+        "Stopped by SIGTERM; an unfinished backup is never committed; pgstow gc removes its objects.",
     )
     assert night.metric("last_attempt_success") == {("small", "nas"): 1, ("shop", "offsite"): 0}
     assert night.metric("last_success_timestamp_seconds")["shop", "offsite"] == 0

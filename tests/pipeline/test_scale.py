@@ -16,6 +16,7 @@ from pipeline.archive.reader import open_archive
 from pipeline.archive.selection import EntrySelection
 from pipeline.catalog.attestation import Level
 from pipeline.catalog.find import BackupSelector, find_stored
+from pipeline.catalog.manifest import TOC_NAME
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.postgres.conninfo import Conninfo
@@ -62,6 +63,8 @@ class Backup:
     store: CountingStore
     entries: int
     """The number of entries in its table of contents."""
+    toc_keys: set[str]
+    """The keys of the objects that hold its table of contents."""
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +86,9 @@ def backups(postgres: ThrowawayCluster, tmp_path_factory: pytest.TempPathFactory
         store = LocalBackend(folder)
         with Workers() as workers:
             archive = open_archive(store, find_stored(store, BackupSelector()).manifest, workers, LIMITS)
-        made.append(Backup(CountingStore(store), len(archive.toc.entries)))
+        segments = archive.files[TOC_NAME].segments
+        toc_keys = {archive.manifest.objects[segment.object].key for segment in segments}
+        made.append(Backup(CountingStore(store), len(archive.toc.entries), toc_keys))
     return made
 
 
@@ -101,7 +106,9 @@ def check_growth(work: Callable[[Backup], object], backups: list[Backup]) -> lis
     for backup in backups:
         backup.store.requests.clear()
     few, many = (calls_by_function(partial(work, backup), MODULES) for backup in backups)
-    assert not {name: (few[name], count) for name, count in many.items() if count > 2.2 * few[name] + 50}
+    # A search for one of the files may be short by chance, since the files' order depends on when pg_dump ended each of them.
+    least = 2 * FEW
+    assert not {name: (few[name], count) for name, count in many.items() if count > 2.2 * max(few[name], least) + 50}
     requests = [backup.store.count() for backup in backups]
     assert requests[1] <= requests[0] + 2
     return [few, many]
@@ -117,6 +124,8 @@ def test_restoring_everything(backups: list[Backup], target: Callable[[], Connin
         # after the data are parsed once more, since they get new dump IDs.
         assert backup.entries <= calls[ENTRIES_READ] <= 1.5 * backup.entries + 5
         assert 0 < calls[QUERIES] < FEW / 2  # one query counts the rows of many tables
+        gets = Counter(key for kind, key in backup.store.requests if kind == "GET")
+        assert {key for key, times in gets.items() if times > 1} <= backup.toc_keys
 
 
 def test_restoring_one_table(backups: list[Backup], target: Callable[[], Conninfo]) -> None:
@@ -128,7 +137,7 @@ def test_restoring_one_table(backups: list[Backup], target: Callable[[], Conninf
 
     for backup, calls in zip(backups, check_growth(work, backups), strict=True):
         assert calls[ENTRIES_READ] <= backup.entries + 5
-        assert calls[FILES_READ] <= 10  # the table's file, the table of contents, and the list of large objects
+        assert calls[FILES_READ] <= 5  # the table's file and the table of contents
 
 
 @pytest.mark.parametrize("level", [Level.OBJECTS, Level.BYTES, Level.ARCHIVE, Level.RESTORE])

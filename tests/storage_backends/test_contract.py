@@ -30,6 +30,7 @@ from storage_backends import (
 )
 from storage_backends.gcs import GCSBackend
 from storage_backends.keys import is_key
+from storage_backends.lazy import LazyBackend
 from storage_backends.limited import LimitedBackend
 from storage_backends.local import LocalBackend
 from storage_backends.memory import MemoryBackend
@@ -501,6 +502,20 @@ class TestLimited(StorageContract):
     @pytest.fixture
     def backend(self, inner: MemoryBackend) -> StorageBackend:
         return LimitedBackend(inner, 1024 * 1024, sleep=lambda seconds: None)
+
+    @pytest.fixture
+    def raw(self, inner: MemoryBackend) -> Raw:
+        return RawMemory(inner)
+
+
+class TestLazy(StorageContract):
+    @pytest.fixture
+    def inner(self) -> MemoryBackend:
+        return MemoryBackend()
+
+    @pytest.fixture
+    def backend(self, inner: MemoryBackend) -> StorageBackend:
+        return LazyBackend(inner.url, inner.retained_until, lambda: inner)
 
     @pytest.fixture
     def raw(self, inner: MemoryBackend) -> Raw:

@@ -1,6 +1,7 @@
 """Tests of the manifest's list of files."""
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -42,6 +43,18 @@ def test_a_list_of_any_length(number: int) -> None:
     assert bytes(found.json()) == bytes(found.json()) == LISTS["files"].dump_json(files)
     found.add(file("toc.dat", 5, kind="toc"))
     assert len(json.loads(bytes(found.json()))) == found.number == number + 1
+
+
+def test_a_long_list_takes_little_memory() -> None:
+    found = FileList([file(f"blob_{oid}.dat", oid) for oid in range(500)])
+    tracemalloc.start()
+    try:
+        for oid in range(10_000):
+            found.add(file(f"blob_{oid}.dat", oid))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 100 * 10_000 < len(found.json())
 
 
 def test_no_files() -> None:

@@ -16,7 +16,9 @@ from pipeline.errors import BackupRunning, ConfigInvalid, InvalidRequest
 from pipeline.nightly.config_file import ConfigFile
 from pipeline.nightly.jobs import Job, make_jobs
 from pipeline.nightly.settings import Config
+from pipeline.postgres.conninfo import Conninfo
 from pipeline.prune.policy import Policy
+from pipeline.verify.proof import Assertion, ProofRequest
 
 LEAST = """
 [destinations.nas]
@@ -250,6 +252,26 @@ def test_split_tables_is_auto_never_or_a_size(path: Path) -> None:
         assert problems(path, f"{LEAST}split_tables = {value}") == [
             "6: databases.shop.split_tables: must be auto, never or a size such as 1GiB."
         ]
+
+
+def test_the_test_restore_of_a_backup(path: Path) -> None:
+    [job] = jobs(path, LEAST)
+    assert job.proof == ProofRequest(assertions=[])
+    shared = '[defaults]\nverify = "restore"\nscratch = {env = "SCRATCH"}\nserver_settings = true'
+    own = 'checksums = true\nassertions = ["""\nSELECT count(*) > 0\n  FROM item"""]'
+    [job] = jobs(path, f"{shared}\n{LEAST}{own}", SCRATCH="host=lab password=hunter2")
+    assert job.verify is Level.RESTORE
+    assert job.proof == ProofRequest(
+        scratch=Conninfo.parse("host=lab password=hunter2"),
+        checksums=True,
+        assertions=[Assertion("SELECT count(*) > 0 FROM item", "SELECT count(*) > 0\n  FROM item")],
+        server_settings=True,
+    )
+    [problem] = problems(path, f"{LEAST}scratch = 'host=lab password=hunter2'")
+    assert problem == (
+        "6: databases.shop.scratch: password may not stand in this file: keep it in libpq's password file (~/.pgpass) or service file; or take "
+        'the whole connection string from the environment by {env = "NAME"}.'
+    )
 
 
 def test_a_duration_must_not_be_too_long(path: Path) -> None:

@@ -4,10 +4,12 @@ from pipeline.postgres.diagnosis import (
     explain_conflict,
     explain_connection,
     is_missing_database,
+    lacks_session,
     may_pass,
     on_one_line,
     tells_of_full_disk,
 )
+from pipeline.postgres.workspace import describe_failure
 
 SERVER = "connection to server at "
 
@@ -142,3 +144,13 @@ def test_a_missing_database_is_recognised() -> None:
 )
 def test_a_full_disk_of_this_machine_is_told_from_the_servers(said: str, here: bool) -> None:
     assert tells_of_full_disk(said) is here
+
+
+def test_advice_if_the_server_has_no_free_session() -> None:
+    advice = "Give fewer --jobs, end other sessions, or raise the limit on connections."
+    words = 'connection to server on socket "/x" failed: FATAL:  sorry, too many clients already'
+    assert explain_connection(words).endswith(f"sorry, too many clients already. {advice}")
+    told = describe_failure("pg_restore", 1, f"pg_restore: error: {words}\n")
+    assert told == f"pg_restore failed: {' '.join(words.split())}. {advice}"
+    assert lacks_session('FATAL:  too many connections for role "backup"')
+    assert not lacks_session("ERROR:  there are too many clients already")

@@ -1,4 +1,5 @@
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import psycopg
@@ -9,9 +10,9 @@ from support.postgres_fixtures import Database, DatabaseMaker
 
 from pipeline.backup.request import BackupRequest
 from pipeline.check.server import examine_server
-from pipeline.errors import BackupRunning, ServerUnavailable
+from pipeline.errors import BackupRunning, RestoreFailed, ServerUnavailable
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.locks import backup_lock, find_blockers
+from pipeline.postgres.locks import LockWatch, backup_lock, find_blockers
 from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.selection import Selection
@@ -109,3 +110,49 @@ def test_holders_of_locks_come_before_those_who_wait(database: Database) -> None
             'on public."Some Table"',
             f'Another session (process {processes[1]} of the server, role postgres) waits for a lock on public."Some Table"',
         ]
+
+
+@contextmanager
+def waiting(database: Database, holder: str) -> Iterator[Server]:
+    """Yield a session, while another session with the name ``pgstow one`` waits for a lock that a session with the name ``holder`` holds."""
+    database.execute("CREATE TABLE t (i int)")
+    with (
+        connect(database) as server,
+        closing(psycopg.connect(database.conninfo, application_name=holder)) as reader,
+        closing(psycopg.connect(database.conninfo, application_name="pgstow one")) as waiter,
+    ):
+        reader.execute("SELECT FROM t")  # the transaction keeps its lock
+        waiter.pgconn.send_query(b"DROP TABLE t")
+        wait_until(lambda: server.fetch("SELECT FROM pg_catalog.pg_locks WHERE NOT granted"), "the session waits")
+        yield server
+
+
+def test_a_session_that_waits_too_long_for_another_sessions_lock(database: Database) -> None:
+    with waiting(database, "reports") as server:
+        LockWatch(server, "pgstow one", 0).look()
+        LockWatch(server, "pgstow two", 1).look()
+        watch = LockWatch(server, "pgstow one", 1)
+        watch.look()
+
+        def look() -> bool:
+            try:
+                watch.look()
+            except RestoreFailed as exc:
+                errors.append(str(exc))
+            return bool(errors)
+
+        errors = list[str]()
+        wait_until(look, "the session has waited for a second")
+        [(process,)] = server.fetch("SELECT pid FROM pg_catalog.pg_stat_activity WHERE application_name = 'reports'")
+    assert errors == [
+        f"Another session (process {process} of the server, role postgres, application reports) holds a lock on public.t, for which the "
+        "restore waited 1 s: wait until that transaction has ended, or end it, or raise --lock-wait-timeout."
+    ]
+
+
+def test_sessions_of_one_restore_may_wait_for_one_another(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    with waiting(database, "pgstow one") as server:
+        watch = LockWatch(server, "pgstow one", 1)
+        watch.look()
+        monkeypatch.setattr("time.monotonic", lambda: 10**9)
+        watch.look()

@@ -66,6 +66,16 @@ def test_the_major_version_is_read_from_any_version(version: str, major: int) ->
     assert major_of(version) == major
 
 
+def test_programs_after_one_of_the_servers_version_are_not_run(tmp_path: Path) -> None:
+    first, second = install_version(tmp_path, "13.9"), install_version(tmp_path, "15.18")
+    last = install(tmp_path / "16" / "bin", "pg_dump", f"touch {tmp_path}/run")
+
+    found = find_program("pg_dump", at_least_major=15, search=[path.parent for path in (first, second, last)])
+
+    assert found.path == second
+    assert not (tmp_path / "run").exists()
+
+
 def test_older_programs_are_not_chosen(tmp_path: Path) -> None:
     search = [install_version(tmp_path, version).parent for version in ("14.1", "15.18")]
 

@@ -79,6 +79,15 @@ def test_a_server_runs_for_the_block_and_leaves_nothing(place: Path) -> None:
         psycopg.connect(conninfo)
 
 
+def test_shared_memory_is_in_the_servers_folder(place: Path) -> None:
+    """A server that is killed leaves its shared memory. Nobody removes it from /dev/shm."""
+    with ThrowawayCluster(directory=place) as cluster, psycopg.connect(cluster.conninfo()) as connection:
+        pid = connection.info.backend_pid
+        mapped = [line.split()[-1] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+        assert any(name.startswith(str(place)) and "/pg_dynshmem/" in name for name in mapped)
+        assert not any(name.startswith("/dev/shm/PostgreSQL.") for name in mapped)
+
+
 def test_the_server_and_its_programs_end_even_if_a_restored_database_kills_the_guard(place: Path) -> None:
     """The database's code runs as the server's user. So the code can kill the guard, which is the server's parent process."""
     with ThrowawayCluster(directory=place, offline=True) as cluster:

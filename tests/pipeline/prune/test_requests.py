@@ -21,6 +21,7 @@ from pipeline.prune.gc import GcRequest, collect, find_leftovers
 from pipeline.prune.hold import find_holds
 from pipeline.prune.policy import Policy
 from pipeline.prune.prune import PruneRequest, plan, prune
+from pipeline.verify.proof import ProofRequest
 from storage_backends import StorageBackend, open_backend
 from storage_backends.memory import MemoryBackend
 
@@ -204,5 +205,6 @@ def job(name: str, url: str, shelf: BackupBuilder) -> Job:
         back_up=back_up,
         destinations={"bucket": DestinationSettings(url=url)},
         verify=None,
+        proof=ProofRequest(),
         retention=LAST.policy,
     )
