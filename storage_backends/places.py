@@ -11,7 +11,6 @@ from storage_backends.keys import check_root
 from storage_backends.options import GCS_OPTIONS, LOCAL_OPTIONS, S3_OPTIONS, parse_options
 from storage_backends.urls import split_url
 
-
 _LIKE_A_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 EMULATOR = "STORAGE_EMULATOR_HOST"
 """The environment variable that makes Google's SDK send all requests to another endpoint."""
