@@ -13,6 +13,7 @@ import typer
 from cli import backup_options as what
 from cli import display, options
 from cli import retention_options as retention
+from cli import trust_options as trust
 from cli.command import Commands
 from cli.dump_options import with_dump_options
 from cli.errors import UNFINISHED_BACKUP, exit_code_of, if_stopped, result_of
@@ -70,6 +71,10 @@ def backup(
     tag: retention.Tags = None,
     retain_days: retention.RetainDays = None,
     retain_until: retention.RetainUntil = None,
+    sign_with: trust.SignWith = None,
+    sign_passphrase_file: trust.SignPassphrase = None,
+    writer: trust.Writer = None,
+    state_dir: trust.StateDir = None,
     jobs: options.Jobs = None,
     split_tables: what.SplitTables = "auto",
     level: what.Level = "auto",
@@ -153,6 +158,7 @@ def backup(
         lock_wait_timeout=lock_wait_timeout,
         statement_timeout=statement_timeout,
         labels=labels,
+        signing=trust.make_signing(sign_with, sign_passphrase_file, writer, state_dir),
     )
     match chosen:
         case []:

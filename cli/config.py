@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import display, options, run_options
+from cli import display, options, run_options, trust_options
 from cli.command import Commands
 from cli.config_init import init
 from cli.errors import ExitCode
@@ -43,7 +43,7 @@ def check(
 
     file = ConfigFile(run_options.find_config(config))
     settings = file.parse(os.environ)
-    jobs = make_jobs(file, settings, (), {})
+    jobs = make_jobs(file, settings, (), {}, None, *trust_options.open_keys(settings))
     if settings.monitoring.ping == "":
         raise InvalidRequest(
             f"[monitoring] of {file.path} takes the URL of its ping from an environment variable, which is not set: set it."

@@ -49,6 +49,7 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (pipeline_errors.TargetNotEmpty, ExitCode.RESTORE),
     (pipeline_errors.BackupDamaged, ExitCode.DAMAGED),
     (pipeline_errors.ManifestInvalid, ExitCode.DAMAGED),
+    (pipeline_errors.Untrusted, ExitCode.DAMAGED),
     (pipeline_errors.BackupNotFound, ExitCode.NOT_FOUND),
     (pipeline_errors.LocalResourceExhausted, ExitCode.MACHINE),
     (pipeline_errors.ProgramMissing, ExitCode.MACHINE),

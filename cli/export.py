@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 
 import typer
 
-from cli import options
+from cli import options, trust_options
 from cli.command import Commands
 from cli.errors import Stopped, if_stopped
 from cli.progress import show_progress
@@ -65,6 +65,8 @@ def export(
     ] = "plain",
     create: Annotated[bool, typer.Option("--create", "-C", help="Let the script create the database")] = False,
     quiet: options.Quiet = False,
+    trusted_key: trust_options.TrustedKeys = None,
+    unsigned: trust_options.Unsigned = False,
     choice: EntrySelection,
     how: RestoreOptions,
     store_option: options.StoreOptions = None,
@@ -84,7 +86,7 @@ def export(
     from pipeline.restore.export import export as export_backup
 
     request = ExportRequest(
-        wanted=BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial),
+        wanted=BackupSelector(backup, cluster, database, at, partial, trust_options.make_trust(trusted_key), unsigned),
         format=cast("Format", format_),
         choice=choice,
         options=how,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cli import display, options, tables
+from cli import display, options, tables, trust_options
 from cli.command import Commands
 from cli.errors import ExitCode
 from cli.progress import show_progress
@@ -39,6 +39,7 @@ def list_(
     database: options.Database = None,
     cluster: options.Cluster = None,
     json: options.Json = False,
+    trusted_key: trust_options.TrustedKeys = None,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
 ) -> None:
@@ -47,14 +48,17 @@ def list_(
     from pipeline.catalog.listing import list_manifests, tell_foreign
     from pipeline.catalog.reader import read_catalog
 
+    trust = trust_options.make_trust(trusted_key)
     with (
         closing(options.open_store(from_, store_option, give_up_after)) as store,
         show_progress(quiet=True) as notify,
     ):
         listing = list_manifests(store, cluster, database)
         tell_foreign(listing, notify)
-        entries = list(read_catalog(store, listing.manifests, datetime.now(UTC)))
-        proven = latest_attestations(store, {entry.ref: entry.sha256 for entry in entries}, cluster, database, notify)
+        entries = list(read_catalog(store, listing.manifests, datetime.now(UTC), trust))
+        proven = latest_attestations(
+            store, {entry.ref: entry.sha256 for entry in entries}, cluster, database, notify, trust=trust
+        )
     if json:
         documents = (_document(entry, proven.get(entry.ref) if proven else None) for entry in entries)
         display.print_json_list(chain(documents, ({"key": key, "problem": _ODD} for key in listing.odd)))
@@ -96,6 +100,8 @@ def _print_table(
     def note(entry: "CatalogEntry") -> str:
         if entry.manifest is None:
             return "[red]UNREADABLE[/red]"
+        if entry.fault:
+            return f"[red]{entry.fault.upper()}[/red]"
         return "[red]NOT BELIEVED[/red]" if entry.problem else _kind(entry.manifest)
 
     size, duration = display.format_size, display.format_duration

@@ -28,6 +28,7 @@ _PANELS = {
     "list": _RESTORE,
     "show": _RESTORE,
     "verify": _RESTORE,
+    "chain": _RESTORE,
     "restore": _RESTORE,
     "export": _RESTORE,
     "prune": _REMOVE,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import display, options, tables
+from cli import display, options, tables, trust_options
 from cli import retention_options as retention
 from cli.command import Commands
 from cli.errors import UNFINISHED_REMOVAL, ExitCode, if_stopped, result_of
@@ -115,6 +115,17 @@ def prune(
             rich_help_panel=KEEP,
         ),
     ] = None,
+    trusted_key: trust_options.TrustedKeys = None,
+    unsigned: Annotated[
+        bool,
+        typer.Option(
+            "--unsigned",
+            help="Let the rules count backups without a signature, too, apart from the signed ones",
+            rich_help_panel=trust_options.PANEL,
+        ),
+    ] = False,
+    sign_with: trust_options.SignWith = None,
+    sign_passphrase_file: trust_options.SignPassphrase = None,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
 ) -> None:
@@ -124,7 +135,7 @@ def prune(
     """
     from pipeline.catalog.attestation import Level
     from pipeline.errors import InvalidRequest
-    from pipeline.prune.facts import Known
+    from pipeline.prune.facts import Known, Signatures
     from pipeline.prune.policy import Policy
     from pipeline.prune.prune import PruneRequest, plan
     from pipeline.prune.prune import prune as prune_backups
@@ -144,7 +155,11 @@ def prune(
     )
     if policy.is_empty:
         raise InvalidRequest("Say what to keep, such as --keep-daily 7: without a rule everything is kept.")
-    request = PruneRequest(policy, cluster, database)
+    signatures = Signatures(trust_options.make_trust(trusted_key), unsigned)
+    signer = trust_options.make_signer(sign_with, sign_passphrase_file)
+    if (signer or unsigned) and not signatures.trust:
+        raise InvalidRequest("--sign-with and --unsigned need --trusted-key.")
+    request = PruneRequest(policy, cluster, database, signatures=signatures, signer=signer)
     pruned, known = None, Known()
     with closing(options.open_store(from_, store_option, give_up_after, quiet=quiet)) as store:
         with show_progress(quiet=quiet or json) as notify:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli import display, options, restore_options
+from cli import display, options, restore_options, trust_options
 from cli.command import Commands
 from cli.errors import if_stopped, result_of
 from cli.progress import show_progress
@@ -63,6 +63,8 @@ def restore(
     allow_error: restore_options.AllowErrors = None,
     server_settings: restore_options.ServerSettings = False,
     lock_wait_timeout: restore_options.LockWaitTimeout = LOCK_WAIT,
+    trusted_key: trust_options.TrustedKeys = None,
+    unsigned: trust_options.Unsigned = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
@@ -87,7 +89,8 @@ def restore(
 
     if (into is None) == (to_directory is None):
         raise InvalidRequest("A restore needs a target: give either --into or --to-directory.")
-    wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
+    trust = trust_options.make_trust(trusted_key)
+    wanted = BackupSelector(backup, cluster, database, at, partial, trust, unsigned)
     relocation = None if to_schema is None and as_ is None else Relocation(to_schema, as_)
     how = replace(how, keep_going=keep_going)
     limits = options.make_limits(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli import display, logs, options, run_options
+from cli import display, logs, options, run_options, trust_options
 from cli.command import Commands
 from cli.errors import UNFINISHED_BACKUP, ExitCode, Stopped, exit_code_of, if_stopped, result_of
 from cli.tables import Column, print_table
@@ -146,7 +146,7 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
     file = ConfigFile(path)
     config = file.parse(os.environ)
     environment = file.without_secrets(os.environ)
-    jobs = make_jobs(file, config, names, overrides, environment)
+    jobs = make_jobs(file, config, names, overrides, environment, *trust_options.open_keys(config))
     with file.sole_run(), if_stopped(UNFINISHED_BACKUP):
         time.sleep(random.uniform(0, spread))  # noqa: S311 - no secret
         started_at = datetime.now(UTC)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import display, options
+from cli import display, options, trust_options
 from cli.command import Commands
 from cli.progress import show_progress
 from cli.tables import Column, print_table
@@ -17,6 +17,7 @@ from pipeline.counting import counted
 if TYPE_CHECKING:
     from pipeline.catalog.manifest import Manifest
     from pipeline.catalog.reader import StoredManifest
+    from pipeline.trust.policy import Trust
     from storage_backends import StorageBackend
     from storage_backends.holds import ObjectLock
 
@@ -51,6 +52,8 @@ def show(
         ),
     ] = False,
     json: options.Json = False,
+    trusted_key: trust_options.TrustedKeys = None,
+    unsigned: trust_options.Unsigned = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     bin_dir: options.BinDir = None,
@@ -66,7 +69,8 @@ def show(
 
     if toc and json:
         raise InvalidRequest("--toc and --json exclude each other: leave one out.")
-    wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
+    trust = trust_options.make_trust(trusted_key)
+    wanted = BackupSelector(backup, cluster, database, at, partial, trust, unsigned)
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
         with show_progress(quiet=True) as notify:
             stored = find_stored(store, wanted, notify)
@@ -83,17 +87,17 @@ def show(
         if json:
             display.print_json({**manifest.model_dump(mode="json"), "lock": dataclasses.asdict(lock)})
         else:
-            _print(manifest, store.url, lock, _proven(store, stored) or "unknown", all_tables=all_tables)
+            _print(manifest, store.url, lock, _proven(store, stored, trust) or "unknown", all_tables=all_tables)
 
 
-def _proven(store: "StorageBackend", stored: "StoredManifest") -> str | None:
+def _proven(store: "StorageBackend", stored: "StoredManifest", trust: "Trust | None") -> str | None:
     """Return the result of the backup's latest verification in words. If it can't be read, print a notice, and return None."""
     from pipeline.catalog.attestation import latest_attestations
     from pipeline.catalog.keys import BackupRef
 
     ref = BackupRef(stored.manifest.cluster, stored.manifest.database, stored.manifest.backup_id)
     with show_progress(quiet=True) as notify:
-        found = latest_attestations(store, {ref: stored.sha256}, ref.cluster, ref.database, notify)
+        found = latest_attestations(store, {ref: stored.sha256}, ref.cluster, ref.database, notify, trust=trust)
     return None if found is None else display.describe_attestation(found.get(ref))
 
 

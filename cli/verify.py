@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import display, options, verify_result
+from cli import display, options, trust_options, verify_result
 from cli.command import Commands
 from cli.errors import ExitCode, exit_code_of, print_error, result_of
 from cli.progress import show_progress
@@ -19,6 +19,7 @@ from cli.values import parse_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pipeline.catalog.reader import StoredManifest
     from pipeline.events import Notify
     from pipeline.postgres.conninfo import Conninfo
     from pipeline.verify.proof import ProofRequest
@@ -101,6 +102,10 @@ def verify(
         bool,
         typer.Option("--server-settings", help=options.SERVER_SETTINGS, rich_help_panel=PROOF),
     ] = False,
+    trusted_key: trust_options.TrustedKeys = None,
+    unsigned: trust_options.Unsigned = False,
+    sign_with: trust_options.SignWith = None,
+    sign_passphrase_file: trust_options.SignPassphrase = None,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
@@ -139,6 +144,7 @@ def verify(
         programs=tuple(bin_dir or ()),
         proof=_proof_request(server, checksums, assertion or (), sql_check or (), server_settings=server_settings),
         attest=attest,
+        signer=trust_options.make_signer(sign_with, sign_passphrase_file),
     )
 
     def run(verify_it: "Callable[[Notify], Verification]") -> Verification:
@@ -150,10 +156,16 @@ def verify(
         return found
 
     def verify_one(selector: BackupSelector, notify: "Notify") -> Verification:
-        return verify_backup(find_stored(store, selector), request, store, notify)
+        return verify_backup(find_stored(store, selector, notify if trust else None), request, store, notify)
+
+    def find() -> "StoredManifest":
+        with show_progress(quiet=True) as notify:
+            # Without trusted keys, the result says why the backup isn't believed.
+            return find_stored(store, wanted, notify if trust else None)
 
     os.nice(nice)
-    wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
+    trust = trust_options.make_trust(trusted_key)
+    wanted = BackupSelector(backup, cluster, database, at, partial, trust, unsigned)
     with closing(options.open_store(from_, store_option, give_up_after, limit_rate, quiet=quiet)) as store:
         if latest_of_each:
             each = [
@@ -165,7 +177,7 @@ def verify(
                 for source, name in sources(store, cluster, database)
             ]
             documents, codes = _run_each(run, each)
-        elif (manifest := (stored := find_stored(store, wanted)).manifest).members:
+        elif (manifest := (stored := find()).manifest).members:
             whole = ClusterVerification(stored, request, store)
             each = [
                 (manifest.cluster, member.database, functools.partial(whole.verify, member))

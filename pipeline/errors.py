@@ -6,6 +6,12 @@ gives each class its documented exit code. The errors of a store are in ``storag
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from storage_backends import StorageError
+
+SignatureFault: TypeAlias = Literal["unsigned", "untrusted", "swapped"]
+"""What is wrong with an object's signature: there is none, no trusted key made it, or it is another object's."""
 
 
 class PipelineError(Exception):
@@ -106,6 +112,19 @@ class BackupNotFound(PipelineError):
 
 class ManifestInvalid(PipelineError):
     """A manifest is damaged, altered, or of a version that this pgstow does not know."""
+
+
+class Untrusted(PipelineError):
+    """No trusted key signed an object, or the signature is another object's."""
+
+    def __init__(self, fault: SignatureFault, reason: str) -> None:
+        super().__init__(reason)
+        self.fault = fault
+        """The fault's name in docs/chain.md."""
+
+
+class SigningFailed(StorageError):
+    """A service that keeps keys can't be reached, or refuses to sign. For a backup, the store fails for which pgstow could not sign."""
 
 
 class BackupDamaged(PipelineError):

@@ -82,11 +82,15 @@ class BackupInProgress:
     ) -> "BackupInProgress":
         """Return a new backup that begins now. It is stored under the name ``database``.
 
-        Raises InvalidRequest if ``stores`` is empty, and StorageError if no store can take the backup.
+        Raises InvalidRequest if ``stores`` is empty, and StorageError if no store can take the backup. Also raises as
+        :meth:`pipeline.backup.signing.Signing.check` does.
         """
         now = datetime.now(UTC)
         ref = BackupRef(request.cluster or default_cluster(server), database, new_backup_id(now))
         compressor = Compressor(request.level, memory=request.limits.compression_memory)
+        if request.signing:
+            for store in stores:
+                request.signing.check(store, ref)
         return cls(request, ref, Destinations(stores, database, notify), compressor, notify, now)
 
     @property
@@ -180,7 +184,8 @@ class BackupInProgress:
             "objects": LISTS["objects"].dump_json(stored),
             "tables": LISTS["tables"].dump_json(list(draft.tables)),
         }
-        committed = upload(store, self.ref.manifest_key, _dump(manifest, lists))
+        put = self.request.signing.commit if self.request.signing else _put_unsigned
+        committed = put(store, self.ref, _dump(manifest, lists), self.notify)
         return Committed(manifest, committed.sha256)
 
 
@@ -191,6 +196,10 @@ def _open(store: StorageBackend) -> StorageError | None:
     except StorageError as exc:
         return exc
     return None
+
+
+def _put_unsigned(store: StorageBackend, ref: BackupRef, manifest: bytes, _notify: Notify) -> StoredObject:
+    return upload(store, ref.manifest_key, manifest)
 
 
 def _check_clocks(manifest: ManifestSummary, contents: Contents, now: datetime) -> None:

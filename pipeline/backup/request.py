@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.catalog.origin import Format
 from pipeline.config import Labels, Level, Limits
@@ -10,6 +11,9 @@ from pipeline.errors import InvalidRequest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.encodings import can_dump_in
 from pipeline.selection import Selection
+
+if TYPE_CHECKING:  # the libraries for signatures are loaded only by backups that are signed
+    from pipeline.backup.signing import Signing
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class BackupRequest:
     statement_timeout: int = 0
     """Seconds that a statement of pg_dump may run; 0 for no limit."""
     labels: Labels = field(default_factory=Labels)
+    signing: "Signing | None" = None
+    """How to sign the manifest; None to sign nothing."""
     password_file: Path | None = None
     """The file from which the source's password was read; None if it was read from no file."""
 

@@ -11,20 +11,26 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from pipeline.catalog.canonical_json import Model, document_schema
 from pipeline.catalog.document import dump_document, open_document
 from pipeline.catalog.fields import Count, Moment, Sha256
-from pipeline.catalog.keys import BackupRef, attestations_prefix, is_attestation_name
+from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef, attestations_prefix, is_attestation_name
 from pipeline.catalog.plausibility import doubt_time
 from pipeline.catalog.reading import read_each
+from pipeline.catalog.signature import read_signature
 from pipeline.counting import counted
-from pipeline.errors import ManifestInvalid
+from pipeline.errors import ManifestInvalid, Untrusted
 from pipeline.events import Notice, Notify
+from pipeline.trust.statement import Verification, make_statement
 from storage_backends import AccessDenied, ObjectInfo, ObjectNotFound, ObjectTooLarge, StorageBackend
+
+if TYPE_CHECKING:
+    from pipeline.trust.envelope import Signer
+    from pipeline.trust.policy import Trust
 
 ATTESTATION_VERSION = "1.2"
 _LONGEST = 16 * 1024 * 1024  # bytes
@@ -107,10 +113,14 @@ class Attestation(Model):
         return BackupRef(self.cluster, self.database, self.backup_id)
 
 
-def store_attestation(store: StorageBackend, attestation: Attestation) -> str:
-    """Put the attestation into the store, and return its key. Raises StorageError."""
+def store_attestation(store: StorageBackend, attestation: Attestation, signer: "Signer | None" = None) -> str:
+    """Put the attestation into the store, after its signature if there is a signer. Return the attestation's key. Raises StorageError."""
     key, data = attestation.ref.attestation_key(attestation.finished_at), dump_attestation(attestation)
-    return store.put(key, data, sha256=hashlib.sha256(data).digest()).key
+    digest = hashlib.sha256(data)
+    if signer:
+        envelope = signer.sign(make_statement(key, digest.hexdigest(), Verification()))
+        store.put(key + SIGNATURE_SUFFIX, envelope, sha256=hashlib.sha256(envelope).digest())
+    return store.put(key, data, sha256=digest.digest()).key
 
 
 def shortened(problems: Sequence[str]) -> list[str]:
@@ -149,6 +159,7 @@ def latest_attestations(
     database: str | None,
     notify: Notify,
     known: dict[History, Attestation | None] | None = None,
+    trust: "Trust | None" = None,
 ) -> dict[BackupRef, Attestation] | None:
     """Return the attestation that counts for each backup that has attestations; None if the credentials can't read attestations.
 
@@ -157,8 +168,9 @@ def latest_attestations(
     The latest attestation counts, with one exception. An attestation that isn't good counts until a later one of the same or a higher
     level is good.
 
-    An attestation is ignored if it can't be read or believed, or is about another manifest. The attestation before it then counts. A
-    notice says which attestations are ignored, and why.
+    An attestation is ignored if it can't be read or believed, or is about another manifest. If there are trusted keys, an attestation is
+    also ignored unless a key that is trusted for verifications signed it. The attestation before it then counts. A notice says which
+    attestations are ignored, and why.
 
     ``known`` has results of earlier calls for the same store, and gets the new results. A result with an ignored attestation isn't kept:
     pgstow reads such attestations again.
@@ -176,7 +188,7 @@ def latest_attestations(
             ref, _ = wanted[folder + slash]
             if is_attestation_name(name):
                 histories[ref].append(info)
-            else:
+            elif not is_attestation_name(name.removesuffix(SIGNATURE_SUFFIX)):
                 odd.append(info.key)
         if odd:
             more = (
@@ -190,18 +202,22 @@ def latest_attestations(
                 )
             )
         read = [(ref, sha256, tuple(histories[ref])) for ref, sha256 in wanted.values() if ref in histories]
-        return _read(store, read, {} if known is None else known, notify)
+        return _read(store, read, {} if known is None else known, notify, trust)
     except AccessDenied as exc:
         notify(Notice(f"pgstow can't tell when backups were last proven. {exc}"))
         return None
 
 
 def _read(
-    store: StorageBackend, histories: Sequence[History], known: dict[History, Attestation | None], notify: Notify
+    store: StorageBackend,
+    histories: Sequence[History],
+    known: dict[History, Attestation | None],
+    notify: Notify,
+    trust: "Trust | None",
 ) -> dict[BackupRef, Attestation]:
     found = {history: known[history] for history in histories if history in known}
     unread = [history for history in histories if history not in known]
-    read = read_each(store, partial(_read_history, store), unread, name="attestation")
+    read = read_each(store, partial(_read_history, store, trust), unread, name="attestation")
     for history, (attestation, problems) in read:
         found[history] = attestation
         if problems:
@@ -213,14 +229,16 @@ def _read(
     return {ref: attestation for (ref, _, _), attestation in found.items() if attestation}
 
 
-def _read_history(store: StorageBackend, history: History) -> tuple[Attestation | None, Sequence[str]]:
+def _read_history(
+    store: StorageBackend, trust: "Trust | None", history: History
+) -> tuple[Attestation | None, Sequence[str]]:
     """Return the attestation that counts, and a sentence on each attestation that can't be used."""
     _, sha256, oldest_first = history
     levels, counting, proven = list(Level), None, -1
     problems: list[str] = []
     for info in reversed(oldest_first):
         try:
-            attestation = _read_one(store, info, sha256)
+            attestation = _read_one(store, info, sha256, trust)
         except (ManifestInvalid, ObjectNotFound, ObjectTooLarge) as exc:
             problems.append(str(exc))  # an unusable attestation must not hide earlier attestations
             continue
@@ -235,12 +253,18 @@ def _read_history(store: StorageBackend, history: History) -> tuple[Attestation 
     return counting, problems
 
 
-def _read_one(store: StorageBackend, info: ObjectInfo, sha256: str) -> Attestation:
+def _read_one(store: StorageBackend, info: ObjectInfo, sha256: str, trust: "Trust | None") -> Attestation:
     """Return a stored attestation.
 
     Raises ManifestInvalid if it is damaged, can't be believed, or is about another manifest. Raises StorageError as ``store.get`` does.
     """
-    attestation = load_attestation(store.get(info.key, at_most=_LONGEST), info.key)
+    data = store.get(info.key, at_most=_LONGEST)
+    if trust:
+        try:
+            read_signature(store, info.key, Verification, trust).check(data)
+        except Untrusted as exc:
+            raise ManifestInvalid(f"The attestation {info.key} is not believed: {exc}.") from exc
+    attestation = load_attestation(data, info.key)
     if reason := doubt_time(attestation.finished_at, info.modified, datetime.now(UTC)):
         raise ManifestInvalid(f"The attestation {info.key} is not believed: {reason}.")
     if attestation.manifest_sha256 != sha256:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from pipeline.catalog.keys import CLUSTER, RESERVED, BackupRef, begun_at, is_backup_id
 from pipeline.catalog.listing import ListedManifest, list_backups, list_manifests
@@ -14,12 +15,15 @@ from pipeline.catalog.reader import (
     StoredSummary,
     describe_doubt,
     parse_summary,
-    read_manifest_bytes,
     read_summary,
+    read_trusted_bytes,
 )
-from pipeline.errors import BackupNotFound, InvalidRequest, ManifestInvalid
+from pipeline.errors import BackupNotFound, InvalidRequest, ManifestInvalid, Untrusted
 from pipeline.events import Notice, Notify
 from storage_backends import StorageBackend
+
+if TYPE_CHECKING:
+    from pipeline.trust.policy import Trust
 
 LATEST = "latest"
 
@@ -38,6 +42,10 @@ class BackupSelector:
     """With ``latest``: select the newest backup whose snapshot was taken at this time or before."""
     partial: bool = False
     """With ``latest``: partial backups count, too."""
+    trust: "Trust | None" = None
+    """Select only a backup that one of these keys signed. None if there are no trusted keys."""
+    unsigned: bool = False
+    """With a backup ID: select the backup even if no trusted key signed it."""
 
 
 def sources(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[tuple[str, str]]:
@@ -73,7 +81,11 @@ def find_stored(store: StorageBackend, wanted: BackupSelector, notify: Notify | 
     With ``latest``, pgstow considers only backups that it believes. A backup with the given ID is returned even if pgstow doesn't believe
     it, since a machine with a wrong clock may have made it. A notice then says why pgstow doesn't believe the backup.
 
+    If there are trusted keys, ``latest`` ignores the backups that none of them signed. Notices name the ignored backups that are newer than
+    the selected one.
+
     Raises:
+        Untrusted: no trusted key signed the backup with the given ID.
         BackupNotFound: no backup fits.
         ManifestInvalid: a manifest is damaged, and ``wanted`` may mean its backup.
         InvalidRequest: several databases or backups fit, or ``wanted`` contradicts itself.
@@ -107,17 +119,29 @@ def _find(store: StorageBackend, wanted: BackupSelector, notify: Notify | None) 
         raise _not_found(store, wanted)
     _check_unambiguous([one.ref for one in listed], wanted)
     if wanted.backup == LATEST:
-        return _find_latest(store, listed, wanted, now)
-    found = _read(store, listed[0], now)
+        return _find_latest(store, listed, wanted, now, notify)
+    try:
+        found = _read(store, listed[0], now, wanted.trust)
+    except Untrusted as exc:
+        sentence = describe_doubt(listed[0].ref, str(exc))
+        if not wanted.unsigned:
+            raise Untrusted(exc.fault, f"{sentence} To use the backup all the same, add --unsigned.") from exc
+        if notify:
+            notify(Notice(sentence))
+        found = _read(store, listed[0], now, None)
     if found.summary.doubt and notify:
         notify(Notice(describe_doubt(found.ref, found.summary.doubt)))
     return found
 
 
 def _find_latest(
-    store: StorageBackend, listed: Sequence[ListedManifest], wanted: BackupSelector, now: datetime
+    store: StorageBackend,
+    listed: Sequence[ListedManifest],
+    wanted: BackupSelector,
+    now: datetime,
+    notify: Notify | None,
 ) -> _Found:
-    partials, doubted = list[ManifestSummary](), list[str]()
+    partials, doubted, untrusted = list[ManifestSummary](), list[str](), list[str]()
     timely = [one for one in listed if not _began_after(one.ref, wanted.at)]
     for _, same_second in groupby(sorted(timely, key=_second, reverse=True), key=_second):
         newest: _Found | None = None
@@ -125,7 +149,11 @@ def _find_latest(
             if reason := doubt_ref(one.ref, one.stored_at, now):
                 doubted.append(describe_doubt(one.ref, reason))
                 continue
-            found = _read(store, one, now)
+            try:
+                found = _read(store, one, now, wanted.trust)
+            except Untrusted as exc:
+                untrusted.append(describe_doubt(one.ref, str(exc)))
+                continue
             manifest = found.summary.manifest
             if found.summary.doubt:
                 doubted.append(describe_doubt(one.ref, found.summary.doubt))
@@ -136,13 +164,16 @@ def _find_latest(
                     newest = found
             del found  # the bytes of two large manifests would take twice the memory
         if newest is not None:
+            if notify:
+                for sentence in untrusted:
+                    notify(Notice(f"{sentence} pgstow ignores the backup."))
             return newest
     if partials:
         raise BackupNotFound(
             f"There are only partial backups {_described(wanted)}in {store.url}, such as {partials[0].backup_id}: name one by its ID, "
             "or say --partial for the latest of them."
         )
-    if doubted:
+    if doubted := untrusted + doubted:
         raise BackupNotFound(
             f"There is no backup {_described(wanted)}in {store.url} that can be believed. {doubted[0]} "
             "If such a backup is yours, name it by its ID."
@@ -150,8 +181,8 @@ def _find_latest(
     raise _not_found(store, wanted)
 
 
-def _read(store: StorageBackend, listed: ListedManifest, now: datetime) -> _Found:
-    data = read_manifest_bytes(store, listed.ref)
+def _read(store: StorageBackend, listed: ListedManifest, now: datetime, trust: "Trust | None") -> _Found:
+    data = read_trusted_bytes(store, listed.ref, trust)
     return _Found(listed.ref, data, parse_summary(data, listed, now))
 
 

@@ -17,6 +17,7 @@ from storage_backends.keys import is_key
 MANIFESTS = "manifests/"
 DATA = "data/"
 ATTESTATIONS = "attestations/"
+PRUNED = "pruned/"
 CHECKSUMS_NAME = "SHA256SUMS"
 SIGNATURE_SUFFIX = ".sig"
 """A manifest's key and this suffix make the key of its detached signature."""
@@ -130,6 +131,11 @@ class BackupRef:
         """The prefix of the keys of the backup's attestations."""
         return f"{attestations_prefix(self.cluster, self.database)}{self.backup_id}/"
 
+    @property
+    def tombstone_key(self) -> str:
+        """The key of the signed statement that the backup was removed."""
+        return f"{tombstones_prefix(self.cluster, self.database)}{self.backup_id}.json"
+
     def attestation_key(self, moment: datetime) -> str:
         """Return the key of an attestation that was finished at ``moment``. The keys of one backup sort by time."""
         return f"{self.attestations_prefix}{moment.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.json"
@@ -137,8 +143,19 @@ class BackupRef:
     @classmethod
     def of_manifest_key(cls, key: str) -> "BackupRef | None":
         """Return the backup whose manifest has this key; None if pgstow never gives the key to a manifest."""
+        return cls._of_document(key, MANIFESTS)
+
+    @classmethod
+    def of_tombstone_key(cls, key: str) -> "BackupRef | None":
+        """Return the backup whose tombstone has this key; None if pgstow never gives the key to a tombstone."""
+        return cls._of_document(key, PRUNED)
+
+    @classmethod
+    def _of_document(cls, key: str, folder: str) -> "BackupRef | None":
         parts = key.removesuffix(".json").split("/")
-        return cls._of_parts(parts) if len(parts) == 4 and key.endswith(".json") and is_key(key) else None
+        if len(parts) != 4 or not (key.startswith(folder) and key.endswith(".json") and is_key(key)):
+            return None
+        return cls._of_parts(parts)
 
     @classmethod
     def of_key(cls, key: str) -> "BackupRef | None":
@@ -214,6 +231,11 @@ def data_prefix(cluster: str | None = None, database: str | None = None) -> str:
 def attestations_prefix(cluster: str | None = None, database: str | None = None) -> str:
     """Return the prefix of the keys of attestations: of all backups, of a cluster's backups, or of one database's backups."""
     return ATTESTATIONS + _below(cluster, database)
+
+
+def tombstones_prefix(cluster: str | None = None, database: str | None = None) -> str:
+    """Return the prefix of the keys of tombstones: of all backups, of a cluster's backups, or of one database's backups."""
+    return PRUNED + _below(cluster, database)
 
 
 def _below(cluster: str | None, database: str | None) -> str:

@@ -4,7 +4,16 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
 
 from pipeline import config
 from pipeline.config import LEVELS, LONGEST_TIMEOUT, MOST_AT_ONCE, Level, parse_duration, parse_size, parse_split_tables
@@ -13,6 +22,12 @@ from pipeline.nightly.references import REFERENCE, Secret, is_reference, read_se
 from pipeline.postgres.conninfo import Conninfo
 from storage_backends import InvalidStorageURL, place_of
 from storage_backends.urls import split_web_url
+
+
+class Settings(BaseModel):
+    """A table of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def read_conninfo(value: Any, info: ValidationInfo) -> str:

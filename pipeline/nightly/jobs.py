@@ -1,10 +1,10 @@
 """Makes the jobs of a run from the settings in pgstow.toml."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.archive.destinations import BackupResults
 from pipeline.backup.request import BackupRequest
@@ -20,10 +20,16 @@ from pipeline.nightly.hooks import ask
 from pipeline.nightly.settings import Config, DatabaseSettings, DestinationSettings
 from pipeline.pg_dump_options import parse_option
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.prune.facts import ANY, Signatures
 from pipeline.prune.policy import Policy
 from pipeline.selection import Selection
 from pipeline.verify.proof import Assertion, ProofRequest
 from storage_backends import StorageBackend, place_of
+
+if TYPE_CHECKING:
+    from pipeline.backup.signing import Signing
+    from pipeline.trust.envelope import Signer
+    from pipeline.trust.policy import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,13 @@ class Job:
     """How to restore the backup if ``verify`` is the level restore."""
     retention: Policy | None
     """The rules for the backups to keep after this backup; None to remove no backups."""
+    signatures: Signatures = ANY
+    """The signatures that count for retention."""
+
+    @property
+    def signer(self) -> "Signer | None":
+        """The key that signs verifications and removals; None for no signatures."""
+        return self.request.signing.signer if self.request.signing else None
 
 
 def make_jobs(
@@ -55,11 +68,13 @@ def make_jobs(
     names: Sequence[str],
     overrides: Mapping[str, Any],
     environment: Mapping[str, str] | None = None,
+    signing: "Signing | None" = None,
+    trust: "Trust | None" = None,
 ) -> list[Job]:
     """Return the jobs of the named databases, or of all databases if ``names`` is empty, in the order of the file.
 
     ``overrides`` has settings of a database that replace the settings in the file, unless they are None. ``environment`` is for the commands
-    before the backups; None for this process's environment.
+    before the backups; None for this process's environment. ``signing`` and ``trust`` have the opened keys of the file.
 
     Raises InvalidRequest if the file lacks a database or a destination, and ConfigInvalid if settings contradict each other.
     """
@@ -74,7 +89,8 @@ def make_jobs(
     jobs, problems = list[Job](), list[Problem]()
     for name in [name for name in config.databases if name in names or not names]:
         try:
-            jobs.append(_make_job(name, _effective(config, name, overrides), config, environment))
+            job = _make_job(name, _effective(config, name, overrides), config, environment, signing)
+            jobs.append(replace(job, signatures=Signatures(trust, config.trust.unsigned)))
         except InvalidRequest as exc:
             problems.append(Problem(("databases", name), str(exc)))
     if problems:
@@ -99,8 +115,14 @@ def _effective(config: Config, name: str, overrides: Mapping[str, Any]) -> Datab
     return database.model_copy(update=defaults | given)
 
 
-def _make_job(name: str, settings: DatabaseSettings, config: Config, environment: Mapping[str, str] | None) -> Job:
-    request = _make_request(name, settings)
+def _make_job(
+    name: str,
+    settings: DatabaseSettings,
+    config: Config,
+    environment: Mapping[str, str] | None,
+    signing: "Signing | None",
+) -> Job:
+    request = replace(_make_request(name, settings), signing=signing)
     retries = settings.retries or 0
     if settings.all_databases:
         back_up = partial(back_up_cluster, _make_cluster_request(settings, request, retries))

@@ -140,6 +140,7 @@ def _verify(job: Job, level: Level, copy: Committed, store: StorageBackend, noti
         programs=job.request.programs,
         proof=job.proof,
         attest=True,  # so that list and retention know the result later
+        signer=job.signer,
     )
     found = (verify_cluster if made.members else verify)(stored, request, store, notify)
     if found.problems:
@@ -160,7 +161,14 @@ def _apply_retention(
     job: Job, policy: Policy, made: ManifestSummary, store: StorageBackend, known: Known, notify: Notify
 ) -> Pruned:
     """Remove the job's backups that the policy drops. This includes backups that a failed run left without a cluster manifest."""
-    request = PruneRequest(policy, made.cluster, None if made.members else made.database, job=job.name)
+    request = PruneRequest(
+        policy,
+        made.cluster,
+        None if made.members else made.database,
+        job=job.name,
+        signatures=job.signatures,
+        signer=job.signer,
+    )
     pruned = prune(request, None, store, notify, datetime.now(UTC), known)
     if pruned.spared:
         names = ", ".join(ref.backup_id for ref in pruned.spared[:5])

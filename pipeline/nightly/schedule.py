@@ -73,6 +73,8 @@ TasksMax=512
 # Folders of stores and of the metrics must be writable, so they can't be in /usr, /boot, /etc or /home.
 ProtectSystem=full
 ProtectHome=read-only
+# The folder in which pgstow remembers the chains of signed backups.
+StateDirectory=pgstow
 # With PrivateTmp, pgstow can't see a server's socket in /tmp: connect to localhost instead.
 PrivateTmp=yes
 PrivateDevices=yes

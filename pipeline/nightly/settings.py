@@ -5,9 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     WithJsonSchema,
     model_validator,
@@ -24,6 +22,7 @@ from pipeline.nightly.fields import (
     Patterns,
     Recipient,
     Seconds,
+    Settings,
     Size,
     SplitTables,
     check_textfile,
@@ -33,13 +32,8 @@ from pipeline.nightly.fields import (
     read_url,
 )
 from pipeline.nightly.references import REFERENCE, text_or_reference
+from pipeline.nightly.signatures import Signing, Trust
 from pipeline.prune.policy import Policy
-
-
-class Settings(BaseModel):
-    """A table of the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Options(Settings):
@@ -296,8 +290,16 @@ class Config(Settings):
     defaults: Options = Options()
     destinations: Annotated[dict[str, DestinationSettings], Field(min_length=1)]
     databases: Annotated[dict[str, DatabaseSettings], Field(min_length=1)]
-    retention: dict[str, Retention] = {}
+    retention: dict[str, Retention] = Field(default={})
+    signing: Signing | None = None
+    trust: Trust = Trust()
     monitoring: Monitoring = Monitoring()
+
+    @model_validator(mode="after")
+    def _signs_what_it_removes(self) -> Self:
+        if self.signing and self.retention and not self.trust.keys:
+            raise ValueError("needs keys in [trust], so that retention can sign the removal of signed backups")
+        return self
 
 
 def config_schema() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from pipeline.catalog.attestation import Attestation, History, Level, latest_attestations
 from pipeline.catalog.keys import CLUSTER, BackupRef
@@ -17,6 +18,9 @@ from pipeline.events import Notify, Started
 from pipeline.prune.deletion import Database
 from pipeline.prune.retention import Backup, selection_of
 from storage_backends import AccessDenied, StorageBackend
+
+if TYPE_CHECKING:
+    from pipeline.trust.policy import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +38,46 @@ class ReadManifest:
 
 
 @dataclass(frozen=True, slots=True)
+class Signatures:
+    """Which signatures count."""
+
+    trust: "Trust | None" = None
+    """The trusted keys; None if there are none, so that every backup counts."""
+    unsigned: bool = False
+    """True if backups without a signature count, too, among themselves."""
+
+
+ANY = Signatures()
+"""Every backup counts, signed or not."""
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """What a command has read from one store. With it, the command reads each manifest and each attestation once.
 
     Nothing is ever overwritten in a store. So a document is known if the store still lists its key, size and time, and the same checksum
     and version if the store lists them. A document that could not be read or believed isn't known: the next look reads it again.
+    All calls must let the same signatures count.
     """
 
     manifests: dict[ListedManifest, ReadManifest] = field(default_factory=dict)
     attestations: dict[History, Attestation | None] = field(default_factory=dict)
 
     def read(
-        self, store: StorageBackend, listed: Sequence[ListedManifest], now: datetime
+        self, store: StorageBackend, listed: Sequence[ListedManifest], now: datetime, signatures: Signatures = ANY
     ) -> dict[BackupRef, ReadManifest | None]:
-        """Return what each listed manifest says; None for a manifest that can't be read. Raises StorageError."""
+        """Return what each listed manifest says; None for a manifest that can't be read.
+
+        If a manifest can't be read, and no trusted key signed it, it is left out: a stranger's manifest doesn't keep other backups.
+        Raises StorageError.
+        """
         found: dict[BackupRef, ReadManifest | None] = {one.ref: self.manifests.get(one) for one in listed}
         unread = [one for one in listed if found[one.ref] is None]
-        for one, entry in zip(unread, read_catalog(store, unread, now), strict=True):
-            found[one.ref] = read = _describe(entry)
+        for one, entry in zip(unread, read_catalog(store, unread, now, signatures.trust), strict=True):
+            if entry.manifest is None and entry.fault:
+                del found[one.ref]
+                continue
+            found[one.ref] = read = _describe(entry, unsigned=signatures.unsigned and entry.fault == "unsigned")
             if read and not read.backup.doubt:
                 self.manifests[one] = read
         return found
@@ -92,7 +118,13 @@ def _list(store: StorageBackend, cluster: str | None, database: str | None) -> L
 
 
 def gather(
-    store: StorageBackend, cluster: str | None, database: str | None, known: Known, notify: Notify, now: datetime
+    store: StorageBackend,
+    cluster: str | None,
+    database: str | None,
+    known: Known,
+    notify: Notify,
+    now: datetime,
+    signatures: Signatures = ANY,
 ) -> Facts:
     """Return the facts on which the fate of the backups of a cluster, a database or the whole store depends.
 
@@ -102,7 +134,7 @@ def gather(
     notify(Started("Reading manifests"))
     listing = _list(store, cluster, database)
     tell_odd(listing, notify)
-    manifests = known.read(store, listing.manifests, now)
+    manifests = known.read(store, listing.manifests, now, signatures)
     readable = {ref: read for ref, read in manifests.items() if read}
     staying = frozenset[BackupRef]()
     digests = {ref: read.sha256 if read else None for ref, read in manifests.items()}
@@ -112,7 +144,13 @@ def gather(
         members = {member for ref in staying if not readable[ref].backup.doubt for member in readable[ref].members}
         attested = {ref: sha256 for ref, sha256 in digests.items() if ref.database == database and ref not in members}
     proven = latest_attestations(
-        store, attested, cluster, None if database == CLUSTER else database, notify, known.attestations
+        store,
+        attested,
+        cluster,
+        None if database == CLUSTER else database,
+        notify,
+        known.attestations,
+        signatures.trust,
     )
     if proven is None:
         raise AccessDenied(
@@ -129,7 +167,7 @@ def gather(
     )
 
 
-def _describe(entry: CatalogEntry) -> ReadManifest | None:
+def _describe(entry: CatalogEntry, *, unsigned: bool) -> ReadManifest | None:
     manifest = entry.manifest
     if manifest is None or entry.sha256 is None:
         return None
@@ -147,7 +185,8 @@ def _describe(entry: CatalogEntry) -> ReadManifest | None:
         members=tuple(members),
         uses=entry.uses,
         retained_until=manifest.retained_until,
-        doubt=entry.problem,
+        unsigned=unsigned,
+        doubt=entry.implausible if unsigned else entry.problem,
     )
     return ReadManifest(backup, entry.sha256, members, manifest.totals.objects)
 

@@ -4,18 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pipeline.catalog.keys import BackupRef
 from pipeline.concurrency import Workers
 from pipeline.counting import counted
 from pipeline.events import Notify, Started
 from pipeline.prune.deletion import Deleted, remove_backups, remove_manifests
-from pipeline.prune.facts import Facts, Known, gather
+from pipeline.prune.facts import ANY, Facts, Known, Signatures, gather
 from pipeline.prune.hold import manifest_lock
 from pipeline.prune.policy import Policy
 from pipeline.prune.retention import Backup, Decision, plan_prune
+from pipeline.prune.tombstones import put_tombstones
 from storage_backends import StorageBackend
 from storage_backends.holds import may_lock
+
+if TYPE_CHECKING:
+    from pipeline.trust.envelope import Signer
 
 _ASKERS = 8  # concurrent requests for manifests' locks
 
@@ -31,6 +36,10 @@ class PruneRequest:
     """Prune only backups of databases with this name; None for any database. ``@cluster`` stands for a cluster's backup and its members."""
     job: str | None = None
     """Prune only backups of this job in pgstow.toml, and backups whose manifest can't be read; None for any job."""
+    signatures: Signatures = ANY
+    """The signatures that count. With trusted keys, a backup that none of them signed stays."""
+    signer: "Signer | None" = None
+    """The key that signs tombstones; None for no tombstones. It needs trusted keys."""
 
 
 @dataclass(slots=True)
@@ -69,11 +78,12 @@ def prune(
     """Make a new plan, and remove the backups that both ``approved`` and the new plan drop. Return the result.
 
     The new plan accounts for backups that were committed after ``approved``. If ``approved`` is None, remove all backups that the new plan
-    drops. Manifests are removed first, then the objects of the backups. If the call fails, repeat it. Repeating doesn't remove objects
-    that no longer have a manifest: :mod:`pipeline.prune.gc` does.
+    drops. If there is a signer, tombstones are put first. Manifests are removed
+    next, then the objects of the backups. If the call fails, repeat it. Repeating doesn't remove objects that no longer have a manifest:
+    :mod:`pipeline.prune.gc` does.
     ``known`` is as for :func:`plan`.
 
-    Raises StorageError as :func:`plan` does, or if the store fails to delete.
+    Raises StorageError as :func:`plan` does, or if the store fails to delete. Raises Untrusted if a tombstone's key is taken.
     """
     fresh, facts = _look(request, store, notify, now, known)
     approved = fresh if approved is None else approved
@@ -81,6 +91,8 @@ def prune(
     pruned = Pruned(doubtful=[one.ref for one in fresh if one.doubtful])
     if doomed:
         notify(Started(f"Removing {counted(len(doomed), 'backup')}"))
+    if request.signer and request.signatures.trust:
+        put_tombstones(store, [one.ref for one in doomed], request.signer, request.signatures.trust)
     gone = _remove_manifests(store, doomed, pruned.removed)
     pruned.backups = [one.ref for one in doomed if one.ref in gone]
     pruned.spared = [one.ref for one in approved if not one.keep and one.ref not in gone]
@@ -93,7 +105,9 @@ def _look(
     request: PruneRequest, store: StorageBackend, notify: Notify, now: datetime, known: Known | None
 ) -> tuple[list[Decision], Facts]:
     """Return the decisions on the backups that the request covers, and the facts behind the decisions. Raises StorageError."""
-    facts = gather(store, request.cluster, request.database, Known() if known is None else known, notify, now)
+    facts = gather(
+        store, request.cluster, request.database, Known() if known is None else known, notify, now, request.signatures
+    )
     decide = partial(plan_prune, policy=request.policy, now=now, unreadable=facts.unreadable, staying=facts.staying)
     jobs = {backup.ref: backup.job for backup in facts.backups}
     decisions = [one for one in decide(facts.backups) if _is_asked_for(request, one, jobs)]

@@ -47,13 +47,18 @@ class Backup:
     """True if a legal hold is known to be on the backup's manifest."""
     lock_needs: tuple[str, ...] = ()
     """The missing permissions, if the credentials may not see whether the backup's manifest is locked."""
+    unsigned: bool = False
+    """True if the backup has no signature, there are trusted keys, and the user lets the rules count such backups."""
     doubt: str | None = None
     """One sentence on why the backup isn't believed; None if it is believed. If a backup isn't believed, it stays, and no rule counts it."""
 
     @property
     def series(self) -> tuple[object, ...]:
-        """A value that identifies the backup's series. Backups of the same database, kind, selection and job form a series."""
-        return self.ref.cluster, self.ref.database, self.kind, self.selection, self.job
+        """A value that identifies the backup's series. Backups of the same database, kind, selection and job form a series.
+
+        Unsigned backups are a series of their own, so that a forged backup never takes the place of a signed one.
+        """
+        return self.ref.cluster, self.ref.database, self.kind, self.selection, self.job, self.unsigned
 
 
 def selection_of(dump: DumpOptions) -> tuple[object, ...]:

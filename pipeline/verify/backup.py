@@ -142,7 +142,7 @@ def attest(
             started_at=started_at,
             finished_at=datetime.now(UTC),
         )
-        return store_attestation(store, attestation)
+        return store_attestation(store, attestation, request.signer)
     except StorageError as exc:
         if found.good and not isinstance(exc, AccessDenied):
             raise

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.catalog.attestation import Level
 from pipeline.catalog.manifest import Manifest
 from pipeline.catalog.reader import StoredManifest
 from pipeline.config import Limits
 from pipeline.verify.proof import Proof, ProofRequest
+
+if TYPE_CHECKING:
+    from pipeline.trust.envelope import Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class VerifyRequest:
     """How to restore the backup at level restore."""
     attest: bool | None = None
     """True to put an attestation into the store, False to put no attestation. None puts an attestation only at level restore."""
+    signer: "Signer | None" = None
+    """The key that signs the attestation; None for no signature."""
 
 
 @dataclass(slots=True)

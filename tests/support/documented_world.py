@@ -141,6 +141,7 @@ def home(address: Address, authority: Authority) -> Iterator[tuple[Path, dict[st
             {
                 "PATH": f"{programs}:{os.environ['PATH']}",
                 "HOME": str(folder),
+                "XDG_STATE_HOME": str(folder / "state"),
                 "LANG": "C.UTF-8",
                 "TZ": "UTC",
                 "PYTHONPATH": os.environ.get("PYTHONPATH", ""),

@@ -10,6 +10,7 @@ from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef
 from pipeline.catalog.manifest import Compression, File, Manifest, Member, Segment, StoredObject, Totals, dump_manifest
 from pipeline.catalog.origin import DumpOptions, Source
 from pipeline.stages.upload import upload
+from pipeline.trust.envelope import Signer
 from storage_backends import StorageBackend
 
 NOW = datetime(2026, 11, 25, 4, tzinfo=UTC)
@@ -107,9 +108,19 @@ class BackupBuilder:
         return [*members, self.add(age, CLUSTER, members=members)]
 
     def attest(
-        self, ref: BackupRef, level: Level = Level.RESTORE, *, good: bool = True, unreadable: Sequence[str] = ()
+        self,
+        ref: BackupRef,
+        level: Level = Level.RESTORE,
+        *,
+        good: bool = True,
+        unreadable: Sequence[str] = (),
+        later: timedelta = timedelta(),
+        signer: Signer | None = None,
     ) -> str:
-        """Store an attestation of the backup. Return its key. ``unreadable`` has sentences on objects that the store didn't give."""
+        """Store an attestation of the backup, with a time ``later`` than NOW. Return its key.
+
+        ``unreadable`` has sentences on objects that the store didn't give. ``signer`` signs the attestation.
+        """
         return store_attestation(
             self.store,
             Attestation(
@@ -126,8 +137,9 @@ class BackupBuilder:
                 files=0,
                 restore=None,
                 started_at=NOW,
-                finished_at=NOW,
+                finished_at=NOW + later,
             ),
+            signer,
         )
 
     def manifest(self, ref: BackupRef) -> Manifest:

@@ -21,6 +21,7 @@ from support.applied_example import BUCKET, ROLES, AppliedExample
 from support.iam_policies import allows, denies
 from support.pgstow import Result, assert_one_sentence, run_pgstow
 from support.postgres_fixtures import Database
+from support.signing import make_key
 
 from cli.errors import ExitCode
 from demo import compare
@@ -174,6 +175,35 @@ def test_the_pruner_prunes_what_is_no_longer_locked(applied: AppliedExample, sam
     left = [entry["Key"] for entry in applied.client("admin").list_objects_v2(Bucket=BUCKET)["Contents"]]
     assert not any(expired in key for key in left)
     assert any(locked in key for key in left)
+
+
+def test_the_pruner_leaves_a_tombstone_that_nobody_removes(
+    applied: AppliedExample, sample_database: Database, tmp_path: Path
+) -> None:
+    key = make_key(tmp_path)
+    sign, trusted = ("--sign-with", f"file:{key.private}"), ("--trusted-key", key.public)
+    to = ("--to", applied.url, "--cluster", "signed", "--json", *sign, "--state-dir", tmp_path / "states")
+    removed, _ = [
+        json.loads(run_as(applied, "writer", "backup", sample_database.conninfo, *to).stdout)["backup_id"]
+        for _ in range(2)
+    ]
+    let_lock_expire(applied, removed)
+    rules = ("--from", applied.url, "-o", "checksum=md5", "--cluster", "signed", "--keep-last", 1, "--yes", "--json")
+    pruned = run_as(applied, "pruner", "prune", *rules, *trusted, *sign)
+    assert pruned.exit_code == 0, pruned
+    assert json.loads(pruned.stdout)["removed"]["backups"] == [removed]
+    found = run_as(applied, "auditor", "chain", "--from", applied.url, "--cluster", "signed", *trusted, "--json")
+    assert found.exit_code == 0, found
+    assert [(chain["backups"], chain["removed"]) for chain in json.loads(found.stdout)["chains"]] == [(1, 1)]
+
+    tombstone = f"postgres/pruned/signed/{sample_database.name}/{removed}.json"
+    let_lock_expire(applied, removed)
+    for role in ROLES:
+        with pytest.raises(ClientError, match="AccessDenied"):
+            applied.client(role).delete_object(Bucket=BUCKET, Key=tombstone)
+    for role in set(ROLES) - {"pruner"}:
+        with pytest.raises(ClientError, match="AccessDenied"):
+            applied.client(role).put_object(Bucket=BUCKET, Key=f"{tombstone}x", Body=b"", IfNoneMatch="*")
 
 
 def test_the_auditor_sees_that_every_object_is_the_one_that_was_confirmed(applied: AppliedExample, backup: str) -> None:

@@ -82,6 +82,35 @@ resource "aws_kms_alias" "backups" {
   target_key_id = aws_kms_key.backups[0].key_id
 }
 
+# KMS can't rotate a key that signs. To change the key, trust both public keys for a while.
+resource "aws_kms_key" "signing" {
+  #checkov:skip=CKV_AWS_7:KMS can't rotate an asymmetric key
+  for_each                 = var.signing_keys
+  description              = "Signs as the ${each.key} of ${var.bucket_name}"
+  customer_master_key_spec = "ECC_NIST_P256"
+  key_usage                = "SIGN_VERIFY"
+  deletion_window_in_days  = 30
+  tags                     = var.tags
+
+  # IAM decides who may sign.
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "AccountDecidesByIAM"
+      Effect    = "Allow"
+      Principal = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
+      Action    = "kms:*"
+      Resource  = "*"
+    }]
+  })
+}
+
+resource "aws_kms_alias" "signing" {
+  for_each      = var.signing_keys
+  name          = "alias/${var.bucket_name}-signing-${each.key}"
+  target_key_id = aws_kms_key.signing[each.key].key_id
+}
+
 resource "aws_s3_bucket_server_side_encryption_configuration" "backups" {
   bucket = aws_s3_bucket.backups.id
 
@@ -203,6 +232,7 @@ module "roles" {
   prefix               = var.prefix
   region               = aws_s3_bucket.backups.region
   kms_key              = { arn = local.kms_key_arn }
+  signing_keys         = { for role, key in aws_kms_key.signing : role => key.arn }
   permissions_boundary = var.permissions_boundary
   trusted_by           = var.trusted_by
   cluster              = var.cluster

@@ -18,6 +18,11 @@ output "kms_key_arn" {
   value       = local.kms_key_arn
 }
 
+output "signing_keys" {
+  description = "The key that signs for each role, for --sign-with and for key in [signing] of pgstow.toml."
+  value       = { for role, key in aws_kms_key.signing : role => "awskms:${key.arn}" }
+}
+
 output "url" {
   description = "The store's URL, for --to, --from and PGSTOW_STORE."
   value       = module.roles.url

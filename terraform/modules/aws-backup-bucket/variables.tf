@@ -35,6 +35,20 @@ variable "kms_key" {
   }
 }
 
+variable "signing_keys" {
+  description = <<-EOT
+    The roles for which the module makes a KMS key that signs: writer, restorer or pruner. The output signing_keys has the keys for
+    pgstow's --sign-with.
+  EOT
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = length(setsubtract(var.signing_keys, ["writer", "restorer", "pruner"])) == 0
+    error_message = "signing_keys has a role other than writer, restorer and pruner."
+  }
+}
+
 variable "object_lock" {
   description = <<-EOT
     The lock of each new object: for this number of days, the object can't be deleted. GOVERNANCE mode has an exception: an

@@ -9,6 +9,7 @@ locals {
   data         = "${local.bucket_arn}/${var.prefix}/data/*"
   manifests    = "${local.bucket_arn}/${var.prefix}/manifests/*"
   attestations = "${local.bucket_arn}/${var.prefix}/attestations/*"
+  tombstones   = "${local.bucket_arn}/${var.prefix}/pruned/*"
   everything   = "${local.bucket_arn}/${var.prefix}/*"
 
   # What each role may do. Every statement names its objects by prefix. Listing is a right on the bucket, so a condition limits it to prefixes.
@@ -100,7 +101,14 @@ locals {
         Sid      = "DeleteBackups"
         Effect   = "Allow"
         Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
-        Resource = local.everything
+        Resource = [local.data, local.manifests, local.attestations]
+      },
+      {
+        Sid       = "CreateTombstones"
+        Effect    = "Allow"
+        Action    = "s3:PutObject"
+        Resource  = local.tombstones
+        Condition = local.create_only
       },
     ]
   }
@@ -109,8 +117,8 @@ locals {
   key_uses = {
     writer   = { "kms:GenerateDataKey" = [local.data, local.manifests], "kms:Decrypt" = [local.manifests] }
     restorer = { "kms:GenerateDataKey" = [local.attestations], "kms:Decrypt" = [local.everything] }
-    auditor  = { "kms:Decrypt" = [local.manifests, local.attestations] }
-    pruner   = { "kms:Decrypt" = [local.manifests, local.attestations] }
+    auditor  = { "kms:Decrypt" = [local.manifests, local.attestations, local.tombstones] }
+    pruner   = { "kms:GenerateDataKey" = [local.tombstones], "kms:Decrypt" = [local.manifests, local.attestations, local.tombstones] }
   }
 
   key_statements = {
@@ -126,6 +134,15 @@ locals {
     ] if var.kms_key != null
   }
 
+  signing_statements = {
+    for role, arn in var.signing_keys : role => [{
+      Sid      = "Sign"
+      Effect   = "Allow"
+      Action   = ["kms:GetPublicKey", "kms:Sign"]
+      Resource = arn
+    }]
+  }
+
   # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
   create_only = { Null = { "s3:if-none-match" = "false" } }
 
@@ -138,10 +155,10 @@ locals {
   }
 
   read_records = {
-    Sid      = "ReadManifestsAndAttestations"
+    Sid      = "ReadRecords"
     Effect   = "Allow"
     Action   = "s3:GetObject"
-    Resource = [local.manifests, local.attestations]
+    Resource = [local.manifests, local.attestations, local.tombstones]
   }
 
   # Who may take each role.
@@ -214,8 +231,12 @@ resource "aws_iam_role_policy" "backups" {
   role     = aws_iam_role.backups[each.key].id
 
   policy = jsonencode({
-    Version   = "2012-10-17"
-    Statement = concat(local.statements[each.key], lookup(local.key_statements, each.key, []))
+    Version = "2012-10-17"
+    Statement = concat(
+      local.statements[each.key],
+      lookup(local.key_statements, each.key, []),
+      lookup(local.signing_statements, each.key, []),
+    )
   })
 }
 

@@ -42,6 +42,25 @@ variable "kms_key" {
   }
 }
 
+variable "signing_keys" {
+  description = <<-EOT
+    The KMS key with which each role signs, by the role's name: writer, restorer or pruner. Give the keys' ARNs. The roles may sign, and may
+    read the public key. Give each role a key of its own.
+  EOT
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = length(setsubtract(keys(var.signing_keys), ["writer", "restorer", "pruner"])) == 0
+    error_message = "signing_keys has a role other than writer, restorer and pruner."
+  }
+
+  validation {
+    condition     = alltrue([for arn in values(var.signing_keys) : can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/", arn))])
+    error_message = "signing_keys must be ARNs of keys, not aliases."
+  }
+}
+
 variable "permissions_boundary" {
   description = "ARN of the permissions boundary for the roles, if your account demands one. Null for none."
   type        = string

@@ -8,11 +8,15 @@ locals {
   reads   = { for name, prefix in local.prefixes : name => "${format(local.object, prefix)} || ${format(local.listed, prefix)}" }
   lists   = { for name, prefix in local.prefixes : name => format(local.listed, prefix) }
 
+  # A tombstone stays: it says that a backup was removed.
+  deletes = join(" || ", [local.creates.data, local.creates.manifests, local.creates.attestations])
+
   prefixes = {
     everything   = "${var.prefix}/"
     data         = "${var.prefix}/data/"
     manifests    = "${var.prefix}/manifests/"
     attestations = "${var.prefix}/attestations/"
+    tombstones   = "${var.prefix}/pruned/"
   }
 
   # To replace an object, a role needs storage.objects.delete. So objectCreator can only create.
@@ -35,6 +39,7 @@ locals {
     auditor = {
       reads-manifests    = { role = local.viewer, condition = local.reads.manifests }
       reads-attestations = { role = local.viewer, condition = local.reads.attestations }
+      reads-tombstones   = { role = local.viewer, condition = local.reads.tombstones }
       lists              = { role = local.viewer, condition = local.lists.everything }
     }
 
@@ -42,8 +47,10 @@ locals {
     pruner = {
       reads-manifests    = { role = local.viewer, condition = local.reads.manifests }
       reads-attestations = { role = local.viewer, condition = local.reads.attestations }
+      reads-tombstones   = { role = local.viewer, condition = local.reads.tombstones }
+      creates-tombstones = { role = local.creator, condition = local.creates.tombstones }
       lists              = { role = local.viewer, condition = local.lists.everything }
-      deletes            = { role = one(google_project_iam_custom_role.pruner[*].id), condition = local.creates.everything }
+      deletes            = { role = one(google_project_iam_custom_role.pruner[*].id), condition = local.deletes }
     }
   }
 

@@ -21,6 +21,7 @@ from pipeline.nightly.settings import (
     Retention,
     config_schema,
 )
+from pipeline.nightly.signatures import Signing, Trust
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = (ROOT / "docs" / "configuration.md").read_text("utf-8")
@@ -70,6 +71,8 @@ def test_the_schema_refuses_wrong_files(text: str) -> None:
         ("[databases.NAME]", DatabaseSettings, Options),
         ("[destinations.NAME]", DestinationSettings, BaseModel),
         ("[retention.NAME]", Retention, BaseModel),
+        ("[signing]", Signing, BaseModel),
+        ("[trust]", Trust, BaseModel),
         ("[monitoring]", Monitoring, BaseModel),
     ],
 )

@@ -109,6 +109,37 @@ run "defaults" {
   }
 }
 
+run "keys_that_sign" {
+  variables {
+    signing_keys = ["writer", "pruner"]
+  }
+
+  assert {
+    condition     = alltrue([for key in values(aws_kms_key.signing) : key.key_usage == "SIGN_VERIFY" && key.customer_master_key_spec == "ECC_NIST_P256"])
+    error_message = "The keys sign."
+  }
+
+  assert {
+    condition     = keys(output.signing_keys) == ["pruner", "writer"] && alltrue([for uri in values(output.signing_keys) : startswith(uri, "awskms:arn:aws:kms:")])
+    error_message = "pgstow can use the keys."
+  }
+
+  assert {
+    condition     = aws_kms_alias.signing["writer"].name == "alias/acme-backups-signing-writer"
+    error_message = "Each key has a name."
+  }
+}
+
+run "a_key_that_signs_for_the_auditor" {
+  command = plan
+
+  variables {
+    signing_keys = ["auditor"]
+  }
+
+  expect_failures = [var.signing_keys]
+}
+
 run "compliance_mode" {
   variables {
     object_lock = { mode = "COMPLIANCE", days = 365 }

@@ -49,7 +49,7 @@ run "a_key_for_each_object" {
       Resource = "arn:aws:kms:eu-central-1:123456789012:key/1"
       Condition = {
         StringLike = {
-          "kms:EncryptionContext:aws:s3:arn" = ["arn:aws:s3:::acme-backups/postgres/manifests/*", "arn:aws:s3:::acme-backups/postgres/attestations/*"]
+          "kms:EncryptionContext:aws:s3:arn" = ["arn:aws:s3:::acme-backups/postgres/manifests/*", "arn:aws:s3:::acme-backups/postgres/attestations/*", "arn:aws:s3:::acme-backups/postgres/pruned/*"]
         }
       }
     }]
@@ -69,6 +69,46 @@ run "a_key_for_the_bucket" {
     } == { "kms:GenerateDataKey" = ["arn:aws:s3:::acme-backups"], "kms:Decrypt" = ["arn:aws:s3:::acme-backups"] }
     error_message = "With a bucket key, S3 names the bucket to KMS."
   }
+}
+
+run "keys_that_sign" {
+  variables {
+    signing_keys = { writer = "arn:aws:kms:eu-central-1:123456789012:key/1", pruner = "arn:aws:kms:eu-central-1:123456789012:key/2" }
+  }
+
+  assert {
+    condition = {
+      for role, policy in aws_iam_role_policy.backups : role => [
+        for statement in jsondecode(policy.policy).Statement : [statement.Action, statement.Resource] if statement.Sid == "Sign"
+      ]
+      } == {
+      writer   = [[["kms:GetPublicKey", "kms:Sign"], "arn:aws:kms:eu-central-1:123456789012:key/1"]]
+      restorer = []
+      auditor  = []
+      pruner   = [[["kms:GetPublicKey", "kms:Sign"], "arn:aws:kms:eu-central-1:123456789012:key/2"]]
+    }
+    error_message = "Each role signs with its own key, and with no other."
+  }
+}
+
+run "a_key_that_signs_for_the_auditor" {
+  command = plan
+
+  variables {
+    signing_keys = { auditor = "arn:aws:kms:eu-central-1:123456789012:key/1" }
+  }
+
+  expect_failures = [var.signing_keys]
+}
+
+run "a_key_that_signs_by_its_alias" {
+  command = plan
+
+  variables {
+    signing_keys = { writer = "arn:aws:kms:eu-central-1:123456789012:alias/signing" }
+  }
+
+  expect_failures = [var.signing_keys]
 }
 
 run "everything_else" {

@@ -33,9 +33,12 @@ run "four_accounts" {
       restorer-creates-attestations = "objectCreator"
       auditor-reads-manifests       = "objectViewer"
       auditor-reads-attestations    = "objectViewer"
+      auditor-reads-tombstones      = "objectViewer"
       auditor-lists                 = "objectViewer"
       pruner-reads-manifests        = "objectViewer"
       pruner-reads-attestations     = "objectViewer"
+      pruner-reads-tombstones       = "objectViewer"
+      pruner-creates-tombstones     = "objectCreator"
       pruner-lists                  = "objectViewer"
       pruner-deletes                = "projects/acme-data/roles/pgstow_pruner"
     }
@@ -51,11 +54,14 @@ run "four_accounts" {
       restorer-creates-attestations = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/attestations/\")"
       auditor-reads-manifests       = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/manifests/\") || api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/manifests/\")"
       auditor-reads-attestations    = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/attestations/\") || api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/attestations/\")"
+      auditor-reads-tombstones      = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/pruned/\") || api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/pruned/\")"
       auditor-lists                 = "api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/\")"
       pruner-reads-manifests        = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/manifests/\") || api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/manifests/\")"
       pruner-reads-attestations     = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/attestations/\") || api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/attestations/\")"
+      pruner-reads-tombstones       = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/pruned/\") || api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/pruned/\")"
+      pruner-creates-tombstones     = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/pruned/\")"
       pruner-lists                  = "api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/\")"
-      pruner-deletes                = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/\")"
+      pruner-deletes                = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/data/\") || resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/manifests/\") || resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/attestations/\")"
     }
     error_message = "Each grant is held to its prefix."
   }

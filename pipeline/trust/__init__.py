@@ -1,0 +1,1 @@
+"""Keys, signatures and chains: whom to believe, without a look into a store."""
