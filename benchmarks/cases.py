@@ -174,8 +174,10 @@ def _measure_restore(bench: Bench, repeat: int) -> Outcome:
 
 def _measure_large_table(bench: Bench, repeat: int) -> Outcome:
     with _store(bench) as store:
-        results = bench.back_up(store, (sides.PGSTOW, sides.DUMP_ALONE), repeat)
-    return Outcome("Backup of a database with one large table", results)
+        results = bench.back_up(store, (sides.PGSTOW, sides.WHOLE, sides.DUMP_ALONE), repeat)
+    outcome = Outcome("Backup of a database with one large table", results)
+    outcome.targets.append(_ratio(outcome, "backup of one large table", sides.PGSTOW.name, sides.WHOLE.name, 1.0))
+    return outcome
 
 
 def _measure_split(bench: Bench, repeat: int) -> Outcome:

@@ -43,6 +43,7 @@ _TO_BUCKET = f'--to {URL} --jobs $JOBS --spool-dir "$STAGE"'
 _CREATE = 'createdb --maintenance-db="$ADMIN" "$TARGET_NAME"'
 
 PGSTOW = Side("pgstow", f'pgstow backup "$DATABASE" {_TO_BUCKET} --level $LEVEL')
+WHOLE = Side("pgstow --split-tables never", f"{PGSTOW.command} --split-tables never")
 AUTO = Side("pgstow --level auto", f'pgstow backup "$DATABASE" {_TO_BUCKET} --level auto')
 PIPE = Side(
     "pg_dump -Fc | zstd | aws s3 cp",

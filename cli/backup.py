@@ -78,6 +78,7 @@ def backup(
     recipient: key_options.RecipientTexts = None,
     recipients_file: key_options.RecipientsFiles = None,
     jobs: options.Jobs = None,
+    split_tables: what.SplitTables = "auto",
     level: what.Level = "auto",
     transfers: options.Transfers = 4,
     memory: options.Memory = parse_size(options.MEMORY_DEFAULT),
@@ -134,6 +135,8 @@ def backup(
         )
     if format_ != "directory" and (jobs or 1) > 1:
         raise InvalidRequest("pg_dump runs several jobs only in the directory format: leave out --jobs or --format.")
+    if format_ != "directory" and split_tables != "auto":
+        raise InvalidRequest("Only the directory format can split tables: leave out --split-tables or --format.")
     if format_ != "directory" and chosen not in ([], ["--all-databases"]):
         raise InvalidRequest(f"{chosen[0]} uses the format of pg_dumpall: leave out --format.")
     lock, labels = retention.lock_options(retain_days, retain_until), Labels(tuple(tag or ()))
@@ -144,7 +147,15 @@ def backup(
         selection=selection,
         format=cast("Format", format_),
         level=level,
-        limits=options.make_limits(jobs, transfers, memory, spool_dir, spool=spool_limit, object_size=object_size),
+        limits=options.make_limits(
+            jobs,
+            transfers,
+            memory,
+            spool_dir,
+            split_tables=split_tables,
+            spool=spool_limit,
+            object_size=object_size,
+        ),
         programs=tuple(bin_dir or ()),
         lock_wait_timeout=lock_wait_timeout,
         statement_timeout=statement_timeout,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from cli.options import LIMITS, SERVER, WHAT
-from cli.values import parse_format, parse_level, parse_size
+from cli.values import parse_format, parse_level, parse_size, parse_split_tables
 from pipeline import config
 
 if TYPE_CHECKING:
@@ -169,6 +169,17 @@ Level: TypeAlias = Annotated[
         metavar="LEVEL",
         parser=parse_level,
         help="The compression level of zstd, from 1 to 19; auto takes level 3, and higher levels while a backup waits for uploads",
+        rich_help_panel=LIMITS,
+    ),
+]
+SplitTables: TypeAlias = Annotated[
+    Any,
+    typer.Option(
+        "--split-tables",
+        metavar="auto|never|SIZE",
+        parser=parse_split_tables,
+        help="Let several jobs dump a large table at the same time. auto: only if the other jobs would otherwise have nothing left to do. "
+        "SIZE: every table that takes at least this size on the server's disk. See docs/backing-up.md",
         rich_help_panel=LIMITS,
     ),
 ]

@@ -25,7 +25,7 @@ Level: TypeAlias = int | Literal["auto"]
 LEVELS = range(1, 20)
 """From level 20 on, decompression needs more memory than the frame's size."""
 SplitTables: TypeAlias = int | Literal["auto", "never"]
-"""Which tables all jobs of a restore load together. A number means tables of at least so many bytes, and ``never`` means no table. ``auto``
+"""Which tables several jobs dump or load together. A number means tables of at least so many bytes, and ``never`` means no table. ``auto``
 means large tables, if the jobs would otherwise end at different times."""
 _LONGEST_EXCERPT = 60
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
@@ -103,7 +103,7 @@ class Limits:
     jobs: int = field(default_factory=default_jobs)
     """Parallel jobs of pg_dump or pg_restore. Each job has one connection to the server. The leader has one more."""
     split_tables: SplitTables = "auto"
-    """Which tables all jobs of a restore load together."""
+    """Which tables several jobs dump or load together."""
     transfers: int = 4
     """The most objects that are sent to or read from the store at once."""
     memory: int = 192 * MIB

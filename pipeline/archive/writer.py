@@ -86,6 +86,7 @@ class ArchiveWriter:
         self._workers = workers
         self._prefix = prefix
         self._memory = limits.memory - seal.copies * limits.object_size
+        """The most bytes of data in memory."""
         # zstd's own memory grows with its level. Several threads together use at most limits.memory for zstd, besides the data's memory.
         threads = max(1, min(limits.threads, limits.memory // compressor.context_size(limits.piece_size)))
         self._longest_queue = 2 * threads * limits.piece_size
@@ -107,6 +108,10 @@ class ArchiveWriter:
         self.read = self.done = self.stored = 0
         """``read`` has the bytes received. ``done`` has the bytes whose objects are in every store. ``stored`` has the bytes of the objects in
         all stores together."""
+
+    def reserve(self, size: int) -> None:
+        """Leave ``size`` bytes of the memory to the caller, for data that it hasn't written yet."""
+        self._memory -= size
 
     def has_room(self, size: int) -> bool:
         """True if the writer can take a piece of ``size`` bytes now. If not, call ``workers.collect``, then ask again."""

@@ -1,7 +1,7 @@
 """Reports a backup's progress, a few times a second."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -11,7 +11,6 @@ from pipeline.concurrency import Workers
 from pipeline.errors import PipelineError
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import DataEntry
-from pipeline.stages.spool import Spool, SpoolFile
 
 _INTERVAL = 0.2  # seconds
 _SHOWN = 8  # tables
@@ -51,26 +50,26 @@ class BackupProgress:
         """True while a query runs."""
         return self._asking.pending > 0
 
-    def passed(self, file: SpoolFile, *, last: bool) -> None:
-        """Record that a piece of the file was read. ``last`` is true for the file's last piece."""
+    def passed(self, name: str, taken: int, *, last: bool) -> None:
+        """Record that ``taken`` bytes of a file were read. ``last`` is true if these are all bytes of the file."""
         if not last:
-            self._begun[file.name] = file.taken
+            self._begun[name] = taken
             return
-        self._begun.pop(file.name, None)
+        self._begun.pop(name, None)
         if self._early is not None:
-            self._early.add(file.name)
-        elif announced := self._announced.pop(file.name, None):
+            self._early.add(name)
+        elif announced := self._announced.pop(name, None):
             self._to_come -= announced[1]
 
-    def report(self, writer: ArchiveWriter, spool: Spool) -> None:
-        """Notify of the backup's progress, unless the last report was less than 0.2 seconds ago."""
+    def report(self, writer: ArchiveWriter, growing: Iterable[str]) -> None:
+        """Notify of the backup's progress, unless the last report was less than 0.2 seconds ago. ``growing`` has the files in progress."""
         now = time.monotonic()
         if now - self._last < _INTERVAL:
             return
         self._last = now
         announced = self._announced
         read = sum(min(taken, announced[name][1]) for name, taken in self._begun.items() if name in announced)
-        current = [self._name(file.name) for file in islice(spool.growing, _SHOWN)]
+        current = list(map(self._name, islice(growing, _SHOWN)))
         writer.report(self._to_come - read, current)
 
     def _name(self, file: str) -> str:

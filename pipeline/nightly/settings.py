@@ -76,7 +76,7 @@ class Options(Settings):
     )
     split_tables: SplitTables | None = Field(
         default=None,
-        description='With verify = "restore", the tables that all jobs load together: auto, never, or a size; default: auto',
+        description="The tables that several jobs dump together, or load together in a proof: auto, never, or a size; default: auto",
     )
     level: CompressionLevel | None = Field(
         default=None,

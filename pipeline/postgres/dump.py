@@ -57,10 +57,11 @@ class Dump:
     def __init__(self, call: DumpCall, arguments: Sequence[str], *, stdout: int = DEVNULL) -> None:
         self._call = call
         timeout = [f"--lock-wait-timeout={call.lock_wait_timeout * 1000}"] if call.lock_wait_timeout else []
-        connection = f"--dbname={call.source.for_program(call.workspace, call.name)}"
+        self.connection = call.source.for_program(call.workspace, call.name)
+        """The connection string of the program, which others of the same dump may use, too. It holds no password."""
         self._running: RunningProgram = call.workspace.start(
             call.program,
-            [*arguments, "--no-password", *timeout, connection],
+            [*arguments, "--no-password", *timeout, f"--dbname={self.connection}"],
             unset=call.source.overrides,
             stdout=stdout,
         )
@@ -73,7 +74,7 @@ class Dump:
         """
         status = self._running.poll()
         if status:
-            raise self._failure(status, self._running.messages())
+            raise self.failure(self._call.program.path.name, status, self._running.messages())
         return status is not None
 
     def warnings(self) -> Sequence[str]:
@@ -84,19 +85,20 @@ class Dump:
         """End the program and its sessions on the server."""
         self._running.stop()
 
-    def _failure(self, status: int, messages: str) -> Exception:
+    def failure(self, name: str, status: int, messages: str) -> Exception:
+        """Return the exception for a program of the dump that ended with ``status``; see :meth:`has_ended`.
+
+        ``messages`` is the text on the program's standard error, in the form of pg_dump's messages.
+        """
         if tells_of_full_disk(messages) or shutil.disk_usage(self._call.workspace.path).free == 0:
             return LocalResourceExhausted(self._full_disk())
         if conflict := explain_conflict(messages):
             return DumpInterrupted(conflict)
         if _LOCK_WAITED_FOR.search(messages):
             return DumpInterrupted(self._explain_wait(messages))
-        if refused := _LOCK_REFUSED.search(messages):
-            return DumpInterrupted(
-                f"Another session asked for a lock on {refused['table']} during the dump, so pg_dump's worker could not lock the table: "
-                "wait until that session has finished, and avoid such locks while a backup runs."
-            )
-        reason = describe_failure(self._call.program.path.name, status, messages)
+        if refused := explain_refused_lock(messages):
+            return DumpInterrupted(refused)
+        reason = describe_failure(name, status, messages)
         if may_pass(messages):
             return DumpInterrupted(reason)
         advice = CHECK_ADVICE if "permission denied" in reason else ""
@@ -117,15 +119,19 @@ class Dump:
 class DirectoryDump(Dump):
     """A pg_dump that fills :attr:`folder`, and holds ``jobs`` + 1 connections, or one connection for a single job.
 
-    pg_dump doesn't compress the files, since the pipeline does. It doesn't sync them either, since the spool is not the backup.
+    pg_dump doesn't compress the files, since the pipeline does. It doesn't sync them either, since the spool is not the backup. It leaves out
+    the rows of the tables that match a pattern in ``without_data``.
     """
 
-    def __init__(self, call: DumpCall, selection: Selection, *, snapshot: str, jobs: int) -> None:
+    def __init__(
+        self, call: DumpCall, selection: Selection, *, snapshot: str, jobs: int, without_data: Sequence[str] = ()
+    ) -> None:
         self.folder = call.workspace.path / ARCHIVE
         self.folder.mkdir(mode=0o700)
         self._paused = False
         arguments = ["--format=directory", f"--file={self.folder}", f"--jobs={jobs}", "--compress=0", "--no-sync"]
-        super().__init__(call, [*arguments, f"--snapshot={snapshot}", *selection.arguments()])
+        excluded = [f"--exclude-table-data={pattern}" for pattern in without_data]
+        super().__init__(call, [*arguments, f"--snapshot={snapshot}", *selection.arguments(), *excluded])
 
     def open_files(self) -> set[str] | None:
         """Return the names of the archive's files that pg_dump has open; None if the kernel doesn't show them."""
@@ -181,6 +187,17 @@ class StreamDump(Dump):
     def close(self) -> None:
         """Close the pipe."""
         self._output.close()
+
+
+def explain_refused_lock(messages: str) -> str | None:
+    """Return a sentence if the server refused a lock that the dump would not wait for; None for other messages."""
+    refused = _LOCK_REFUSED.search(messages)
+    if refused is None:
+        return None
+    return (
+        f"Another session asked for a lock on {refused['table']} during the dump, so the dump could not lock the table: "
+        "wait until that session has finished, and avoid such locks while a backup runs."
+    )
 
 
 def dump_definitions(program: Program, conninfo: Conninfo, workspace: Workspace, *, encoding: str, name: str) -> bytes:

@@ -132,6 +132,11 @@ class Session:
         self.execute("SET search_path = ''; SET standard_conforming_strings = on; SET row_security = off")
         self.fetch(NO_VIEWS)
 
+    @property
+    def client_encoding(self) -> str:
+        """The encoding of the session's statements and of :meth:`encoded`, by PostgreSQL's name."""
+        return ANY_BYTES if self._takes_any_bytes else "UTF8"
+
     def is_direct(self) -> bool:
         """True if no pooler is between pgstow and the server. A pooler makes up the process ID that it sends at the session's start.
 

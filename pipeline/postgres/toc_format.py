@@ -102,10 +102,10 @@ def select(
             selected.write(data[entry.start : entry.end])
             continue
         after = reader.raw_entry(entry.start).end_of_dependencies
-        before = after - len(_dependencies(entry.dependencies))
+        before = after - len(dependency_list(entry.dependencies))
         selected.write(number(ids.get(entry.dump_id, entry.dump_id)))
         selected.write(data[entry.start + _NUMBER.size : before])
-        selected.write(_dependencies(ids.get(other, other) for other in (*entry.dependencies, *others)))
+        selected.write(dependency_list(ids.get(other, other) for other in (*entry.dependencies, *others)))
         selected.write(data[after : entry.end])
     return selected.getvalue()
 
@@ -130,7 +130,7 @@ def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
                     raise InvalidRequest(
                         f"The archive's encoding, {encoding}, has no character {exc.object[exc.start]!r}, which a new name has."
                     ) from exc
-                parts += [data[copied:start], _string(value)]
+                parts += [data[copied:start], string(value)]
                 copied = end
     return b"".join([*parts, data[copied:]])
 
@@ -184,14 +184,15 @@ class TocReader:
             raise ValueError(f"it has {self.count} entries")
         self.first = self._at
         """The offset of the first entry."""
-        self._fields = [name for name, since in _FIELDS.items() if version >= since]
-        self._are_numbers = [name in _NUMBERS for name in self._fields]
-        self._kept = itemgetter(*map(self._fields.index, _KEPT))
+        self.fields = [name for name, since in _FIELDS.items() if version >= since]
+        """The names of an entry's fields before its dependencies, in order."""
+        self._are_numbers = [name in _NUMBERS for name in self.fields]
+        self._kept = itemgetter(*map(self.fields.index, _KEPT))
 
     def encoding(self) -> str:
         """Return PostgreSQL's name of the archive's encoding: the client encoding that the entry ENCODING sets."""
-        description, definition = map(self._fields.index, ("description", "definition"))
-        for _, entry in self._raw_entries():
+        description, definition = map(self.fields.index, ("description", "definition"))
+        for _, entry in self.raw_entries():
             if entry.values[description] == b"ENCODING":
                 match = re.search(rb"'([^']+)'", entry.values[definition] or b"")
                 return match[1].decode("ascii") if match else "UTF8"
@@ -208,7 +209,7 @@ class TocReader:
 
         # Most entries have one of few kinds, schemas and owners, which they share in memory.
         shared, section_of = cache(text), cache(Section)
-        for start, raw in self._raw_entries():
+        for start, raw in self.raw_entries():
             dump_id, oid, description, section, namespace, tag, owner, definition, dropping, copying = self._kept(
                 raw.values
             )
@@ -291,13 +292,13 @@ class TocReader:
     def changeable(self, start: int) -> Iterator[tuple[str, int, int]]:
         """Yield the name of each string that may change in the entry at the offset ``start``, and the offsets of its beginning and end."""
         at = start
-        for name, value in zip(self._fields, self.raw_entry(start).values, strict=True):
+        for name, value in zip(self.fields, self.raw_entry(start).values, strict=True):
             end = at + _NUMBER.size + (len(value) if isinstance(value, bytes) else 0)
             if name in _CHANGEABLE:
                 yield name, at, end
             at = end
 
-    def _raw_entries(self) -> Iterator[tuple[int, RawEntry]]:
+    def raw_entries(self) -> Iterator[tuple[int, RawEntry]]:
         """Yield the offset of each entry, and the entry."""
         at = self.first
         for _ in range(self.count):
@@ -326,10 +327,11 @@ def number(value: int) -> bytes:
     return _NUMBER.pack(value < 0, abs(value))
 
 
-def _string(value: bytes) -> bytes:
-    """Return a string as ``WriteStr`` writes it."""
-    return number(len(value)) + value
+def string(value: bytes | None) -> bytes:
+    """Return a string as ``WriteStr`` writes it. None is another value than an empty string."""
+    return number(-1) if value is None else number(len(value)) + value
 
 
-def _dependencies(dump_ids: Iterable[int]) -> bytes:
-    return b"".join(_string(str(dump_id).encode()) for dump_id in dump_ids)
+def dependency_list(dump_ids: Iterable[int]) -> bytes:
+    """Return an entry's dependencies, without the string that ends the list."""
+    return b"".join(string(str(dump_id).encode()) for dump_id in dump_ids)

@@ -76,8 +76,8 @@ rm -rf -- "$1"
 """
 
 # The shell's standard input is the guard's pipe. The shell writes its process ID there, and only then becomes the program. So no program runs
-# without the guard.
-_PROGRAM = 'echo $$ >&0 && exec "$@" </dev/null'
+# without the guard. $0 is the path of the program's own standard input.
+_PROGRAM = 'echo $$ >&0 && exec "$@" <"$0"'
 
 
 class RunningProgram:
@@ -204,26 +204,28 @@ class Workspace:
         arguments: Sequence[str],
         *,
         unset: Sequence[str] | None = None,
+        stdin: int | None = None,
         stdout: int = subprocess.DEVNULL,
         inherit: Sequence[int] = (),
     ) -> RunningProgram:
-        """Start one of PostgreSQL's programs. ``stdout`` is a file descriptor, and ``inherit`` has more descriptors to pass on.
+        """Start one of PostgreSQL's programs. ``stdin`` and ``stdout`` are file descriptors, and ``inherit`` has more of them to pass on.
 
         The program gets a client's environment without the variables in ``unset``. If ``unset`` is None, it gets none of libpq's variables.
 
         Only pgstow's user may read the files that the program makes. Raises LocalResourceExhausted if the disk is full.
         """
+        given = "/dev/null" if stdin is None else f"/dev/fd/{stdin}"
         log = self._reserve_log(f"{program.path.name}-{len(self._programs)}.log")
         with log.open("r+b") as errors:
             process = subprocess.Popen(
-                ["/bin/sh", "-c", _PROGRAM, "pgstow-program", str(program.path), *arguments],
+                ["/bin/sh", "-c", _PROGRAM, given, str(program.path), *arguments],
                 stdin=self._guard_pipe(),
                 stdout=stdout,
                 stderr=errors,
                 env=for_no_connection() if unset is None else for_client(without=unset),
                 process_group=0,
                 umask=0o077,
-                pass_fds=inherit,
+                pass_fds=(*inherit, *([] if stdin is None else [stdin])),
             )
         running = RunningProgram(process, log, self._guard_pipe().fileno())
         self._programs.append(running)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.catalog.manifest import TOC_NAME
 from pipeline.errors import LocalResourceExhausted
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -155,8 +156,11 @@ class Spool:
     def ready(self) -> Iterator[SpoolFile]:
         """Yield each growing file that has a full piece to read, and each whole file. The caller reads a piece before it takes the next file.
 
-        If the spool is then still :attr:`full`, yield growing files with smaller pieces, the largest piece first.
+        If the spool is then still :attr:`full`, yield growing files with smaller pieces, the largest piece first. The table of contents comes
+        before all others: without it, no session can dump ranges of large tables.
         """
+        while self._whole and self._whole[0].name == TOC_NAME:
+            yield self._whole[0]
         for file in list(self._growing.values()):
             while file.unread >= self._piece_size:
                 yield file

@@ -92,7 +92,9 @@ class TestLocks:
             stuck_s3.proxy.heal()
             result = finish(process)
         assert_one_sentence(
-            result, DUMP, r"Another session asked for a lock on public\.last during the dump, so pg_dump's"
+            result,
+            DUMP,
+            r"Another session asked for a lock on public\.last during the dump, so the dump could not lock",
         )
 
     def test_with_0_it_is_waited_for(self, sample_database: Database, store: Path, spool_dir: Path) -> None:

@@ -115,6 +115,21 @@ def test_a_conflict_with_recovery_is_named(
     assert committed_backups(stuck_s3.bucket.url) == []
 
 
+def test_a_conflict_with_sessions_that_dump_ranges_is_named(
+    primary: Database, standby: Database, stuck_s3: FaultyStore, spool_dir: Path
+) -> None:
+    primary.execute("ANALYZE")
+    dumping = "SELECT FROM pg_stat_activity WHERE query LIKE 'COPY (SELECT%'"
+    with start_pgstow(*slow_backup(standby, stuck_s3, spool_dir, "--split-tables", 1)) as process:
+        wait_until(lambda: len(standby.fetch(dumping)) == 2, "two sessions dump ranges")
+        provoke(primary, standby, OLD_ROWS)
+        stuck_s3.proxy.heal()
+        result = finish(process)
+    assert_one_sentence(result, DUMP, rf"in conflict with recovery.*: {REMEDIES}\.$")
+    assert_nothing_left(spool_dir, standby, stuck_s3.bucket.url)
+    assert committed_backups(stuck_s3.bucket.url) == []
+
+
 def test_a_new_backup_succeeds_once_the_conflict_is_over(
     primary: Database, standby: Database, stuck_s3: FaultyStore, spool_dir: Path
 ) -> None:

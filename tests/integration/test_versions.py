@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from support import pg_restore_page
+from support.archives import described, split_tables
 from support.loading import AUDITED, CONFIGURED, FILL_CONFIGURED
 from support.pgstow import Result, assert_one_sentence, run_pgstow
 from support.postgres_fixtures import SAMPLE_SCALE, Database
@@ -72,6 +73,23 @@ def test_a_server_of_each_major_comes_back_by_its_own_programs(
     assert (restored.exit_code, restored.stderr) == (0, "")
     assert compare.contents(copy) == compare.contents(server.conninfo("sample"))
     assert compare.definitions(copy) == compare.definitions(server.conninfo("sample"))
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_a_dump_in_ranges_has_the_archive_of_pg_dump(
+    servers: Servers, pgstow: Callable[..., Result], tmp_path: Path, major: int
+) -> None:
+    Database("sample", servers(major).conninfo("sample")).execute("ANALYZE")
+    archives = []
+    for split in ("never", "1"):
+        to, archive = tmp_path / split, tmp_path / f"archive-{split}"
+        options = ("--jobs", 2, "--split-tables", split, *(["--statistics"] if major >= 18 else []))
+        made = pgstow("backup", servers(major).conninfo("sample"), "--to", to, *options)
+        assert (made.exit_code, made.stderr) == (0, "")
+        assert run_pgstow("restore", "--from", to, "--to-directory", archive, "-q").exit_code == 0
+        archives.append(archive)
+    assert described(archives[1]) == described(archives[0])
+    assert "customer" in split_tables(archives[1])
 
 
 @pytest.mark.parametrize("major", MAJORS)

@@ -9,6 +9,7 @@ PIPELINE = Path(__file__).parents[3] / "pipeline"
 STATEMENT = re.compile(r"\b(?:SELECT|FROM|WHERE|JOIN|CASE)\b")
 KEYWORDS = {
     "coalesce",
+    "greatest",
     "nullif",
     "extract",
     "in",
@@ -25,7 +26,7 @@ KEYWORDS = {
     "from",
 }
 """Words that look like functions, but are key words of the grammar."""
-KEYWORDS |= {"with", "recursive", "select", "union", "on", "using", "join"}
+KEYWORDS |= {"with", "recursive", "select", "union", "on", "using", "join", "lateral"}
 CALL = re.compile(r"(?<![\w.%])([a-z_]+) ?\(", re.IGNORECASE)
 CATALOG = re.compile(r"\b(?:FROM|JOIN) (pg_\w+)(?!\w*\.)")
 CAST = re.compile(r"::(?!bigint|integer|boolean)([a-z_]\w*)(?!\w*\.)")
