@@ -111,10 +111,11 @@ def _measure_start(bench: Bench, repeat: int) -> Outcome:
 
 
 def _measure_backup(size: str, most_wall: float, bench: Bench, repeat: int) -> Outcome:
-    own, pipe = sides.PGSTOW.name, sides.PIPE.name
+    own, pipe, sealed = sides.PGSTOW.name, sides.PIPE.name, sides.SEALED.name
     with _store(bench) as store:
-        outcome = Outcome(f"Backup of {size}", bench.back_up(store, (sides.PGSTOW, sides.PIPE), repeat))
+        outcome = Outcome(f"Backup of {size}", bench.back_up(store, (sides.PGSTOW, sides.SEALED, sides.PIPE), repeat))
     outcome.targets += [
+        _ratio(outcome, f"sealed backup of {size}", sealed, own, 1.1),
         _ratio(outcome, f"backup of {size}", own, pipe, most_wall),
         _ratio(outcome, f"backup of {size}", own, pipe, 1.05, machine),
         *_resources(outcome, f"backup of {size}", own),

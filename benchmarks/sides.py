@@ -44,6 +44,10 @@ _CREATE = 'createdb --maintenance-db="$ADMIN" "$TARGET_NAME"'
 
 PGSTOW = Side("pgstow", f'pgstow backup "$DATABASE" {_TO_BUCKET} --level $LEVEL')
 WHOLE = Side("pgstow --split-tables never", f"{PGSTOW.command} --split-tables never")
+SEALED = Side(
+    "pgstow --recipient", f"{PGSTOW.command} --recipient age1dt69s6xac9nclfrc32987jvn42phe07g89ahn865arzlk95aj99qtqzxdf"
+)
+"""Nobody has the identity: no side restores this backup."""
 AUTO = Side("pgstow --level auto", f'pgstow backup "$DATABASE" {_TO_BUCKET} --level auto')
 PIPE = Side(
     "pg_dump -Fc | zstd | aws s3 cp",
