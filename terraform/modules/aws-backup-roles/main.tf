@@ -102,7 +102,7 @@ locals {
         Sid      = "DeleteBackups"
         Effect   = "Allow"
         Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
-        Resource = [local.data, local.manifests, local.attestations]
+        Resource = [local.data, local.manifests, local.attestations, local.keys]
       },
       {
         Sid       = "CreateTombstones"

@@ -9,7 +9,7 @@ locals {
   lists   = { for name, prefix in local.prefixes : name => format(local.listed, prefix) }
 
   # A tombstone stays: it says that a backup was removed.
-  deletes = join(" || ", [local.creates.data, local.creates.manifests, local.creates.attestations])
+  deletes = join(" || ", [local.creates.data, local.creates.manifests, local.creates.attestations, local.creates.keys])
 
   prefixes = {
     everything   = "${var.prefix}/"
