@@ -64,8 +64,8 @@ def main() -> None:
         "file",
         type=Path,
         nargs="?",
-        help="a file of pg_dump -Fd -Z0, such as that of your largest table; default: a table of the benchmarks. Of either, the first "
-        f"{_MOST // MIB} MiB are compressed",
+        help="a file of pg_dump -Fd -Z0, such as that of your largest table; default: a table of the benchmarks. "
+        f"The first {_MOST // MIB} MiB are compressed",
     )
     file: Path | None = parser.parse_args().file
     if file is None:

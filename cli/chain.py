@@ -38,7 +38,7 @@ def chain(
         list[str] | None,
         typer.Option(
             metavar="SHA256",
-            help="A statement that an earlier run printed as a head, and that must still be in its chain; can be repeated",
+            help="The SHA-256 that an earlier run printed for a head. Its statement must still be in the chain; can be repeated",
             rich_help_panel=trust_options.PANEL,
         ),
     ] = None,

@@ -18,8 +18,8 @@ RecipientTexts: TypeAlias = Annotated[
     typer.Option(
         "--recipient",
         metavar="KEY",
-        help="Seal the backup to this public key: age1…, or a line of an ssh key (ssh-ed25519 or ssh-rsa); can be repeated. "
-        "Whoever has one of the secret keys can open the backup",
+        help="Seal the backup to this recipient: a public key of age (age1…), or of ssh (ssh-ed25519 or ssh-rsa); can be repeated. "
+        "Whoever has the identity of one recipient can open the backup",
         rich_help_panel=SEALING,
     ),
 ]
@@ -28,7 +28,7 @@ RecipientsFiles: TypeAlias = Annotated[
     typer.Option(
         "--recipients-file",
         metavar="FILE",
-        help="Seal the backup to the public keys in this file, one on each line; can be repeated",
+        help="Seal the backup to the recipients in this file, one on each line; can be repeated",
         rich_help_panel=SEALING,
     ),
 ]
@@ -37,7 +37,7 @@ IdentityFiles: TypeAlias = Annotated[
     typer.Option(
         "--identity",
         metavar="FILE",
-        help="A file with secret keys for a sealed backup, of age or ssh; can be repeated. '-' means standard input",
+        help="A file with identities, which are secret keys of age or ssh, for a sealed backup; can be repeated. '-' means standard input",
         rich_help_panel=SEALING,
     ),
 ]
@@ -45,7 +45,7 @@ IdentityCommand: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="COMMAND",
-        help="A command that prints secret keys for a sealed backup, such as 'age --decrypt key.age'. pgstow runs it without a shell",
+        help="A command that prints identities for a sealed backup, such as 'age --decrypt key.age'. pgstow runs it without a shell",
         rich_help_panel=SEALING,
     ),
 ]
@@ -75,7 +75,7 @@ def read_keys(files: list[str] | None, command: str | None, *, quiet: bool) -> "
         identities += key_files.read_identities(Path(name))
         if key_files.is_open_to_others(Path(name)) and not quiet:
             print_error(
-                f"Other users may read the secret keys in {name}: let only its owner use it, with chmod 0600 {name}."
+                f"Other users may read the identities in {name}: let only its owner use it, with chmod 0600 {name}."
             )
     if command is not None:
         identities += key_files.ask_for_identities(command)

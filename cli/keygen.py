@@ -31,9 +31,9 @@ def keygen(
         ),
     ] = None,
 ) -> None:
-    """Make a key pair for sealed backups, as age-keygen does.
+    """Make an identity and its recipient for sealed backups, as age-keygen does.
 
-    pgstow writes the secret key to a file, and prints the public key, for --recipient. Keep the secret key on no backup host.
+    The identity is a secret key: keep it off the machines that back up. The recipient is the public key, for --recipient.
     """
     from pipeline.trust.key_files import new_identity_file, write_private
 

@@ -46,9 +46,9 @@ def rewrap(
     retain_days: retention.RetainDays = None,
     retain_until: retention.RetainUntil = None,
 ) -> None:
-    """Let further public keys open sealed backups. This needs no database, and touches no data.
+    """Give sealed backups to further recipients. The command needs no database, and touches no data.
 
-    Earlier keys can still open the backups, so this revokes nothing.
+    It revokes nothing: earlier recipients can still open the backups.
     """
     from pipeline.catalog.find import BackupSelector
     from pipeline.errors import InvalidRequest
@@ -71,7 +71,7 @@ def rewrap(
         done = rewrap_backups(manifests, recipients, keys, store, notify)
     for ref, error in done.failed.items():
         print_error(f"{ref.cluster}/{ref.database}: {error}")
-    told = f"{counted(len(done.keys), 'backup')} can now be opened with other keys, too."
+    told = f"{counted(len(done.keys), 'backup')} can now be opened by further recipients."
     with result_of(told):
         if json:
             made = [{**asdict(ref), "key": key, "problem": None} for ref, key in done.keys.items()]

@@ -105,7 +105,7 @@ def _proven(store: "StorageBackend", stored: "StoredManifest", trust: "Trust | N
 
 
 def _describe_compression(manifest: "Manifest") -> str:
-    """Return how the backup's own objects are compressed; an empty text if there are none, since its members have objects of their own."""
+    """Return how the backup's objects are compressed; an empty text if only its members have objects."""
     if not manifest.objects:
         return ""
     compression = manifest.compression

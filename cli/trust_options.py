@@ -125,7 +125,7 @@ def open_keys(config: "Config") -> "tuple[Signing | None, Trust | None]":
 
 
 def default_states() -> Path:
-    """Return the folder in which pgstow remembers the chains, unless the user names another folder. systemd may name it."""
+    """Return the folder in which pgstow remembers the chains, unless the user names another folder. systemd sets STATE_DIRECTORY."""
     if folder := os.environ.get("STATE_DIRECTORY"):
         return Path(folder)
     if home := os.environ.get("XDG_STATE_HOME"):

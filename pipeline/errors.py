@@ -124,7 +124,7 @@ class Untrusted(PipelineError):
 
 
 class SigningFailed(StorageError):
-    """A service that keeps keys can't be reached, or refuses to sign. For a backup, the store fails for which pgstow could not sign."""
+    """A KMS can't be reached, or refuses to sign. In a backup, this is a failure of the store that needed the signature."""
 
 
 class BackupDamaged(PipelineError):

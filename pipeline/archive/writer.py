@@ -95,7 +95,7 @@ class ArchiveWriter:
         self._levels = LevelChooser(compressor.threads(threads))
         self._is_auto = self._levels.highest > compressor.level
         self._compressing = workers.pool(threads, "compress")
-        # One thread is enough to seal, since pyrage holds the interpreter's lock. And only one object is in memory twice.
+        # One thread is enough to seal, since pyrage holds the interpreter's lock. With one thread, only one object is in memory twice.
         self._sealing = workers.pool(1, "seal")
         self._uploading = {place: workers.pool(limits.transfers, "upload") for place in destinations.open}
         self._uploads = {place: Uploads(limits.transfers) for place in destinations.open}

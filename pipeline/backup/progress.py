@@ -14,7 +14,7 @@ from pipeline.postgres.toc import DataEntry
 
 _INTERVAL = 0.2  # seconds
 _SHOWN = 8  # tables
-_BATCH = 1000  # tables in each query: an answer about all tables would take memory that is free only for a moment
+_BATCH = 1000  # tables in each query: one answer about all tables would take much memory for a moment
 
 _Announced = dict[str, tuple[DataEntry, int]]
 """For each file: the entry of its table, and an estimate of the file's size in bytes."""

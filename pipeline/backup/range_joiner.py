@@ -50,7 +50,7 @@ class RangeJoiner:
     def __init__(self, piece_size: int) -> None:
         self._piece_size = piece_size
         self._ranges = deque[Range]()
-        """The ranges whose rows aren't all in pieces. All but the last range of a table may lie in one piece with the next."""
+        """The ranges whose rows aren't all in pieces. A piece may have the end of one range and the beginning of the table's next range."""
         self._index = 0
         """The number of the next piece in its file."""
 

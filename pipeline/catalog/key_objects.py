@@ -1,4 +1,4 @@
-"""Key objects: the keys of sealed backups, each sealed to an organisation's recipients. The store keeps them under ``keys/``."""
+"""Key objects: the keys of sealed backups, each sealed to the user's recipients. The store keeps them under ``keys/``."""
 
 import hashlib
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def open_seal(store: StorageBackend, manifest: ManifestSummary, keys: Keys) -> S
     """Return the seal of the backup.
 
     Tries the key object that the manifest names, and then the newest others of its epoch. age authenticates no sender. So pgstow believes
-    only a key object that holds the identity of the recipient that the manifest names.
+    only a key object that holds the epoch's identity, whose public key is in the manifest.
 
     Raises InvalidRequest if ``keys`` open no key object, BackupDamaged if there is none to open, and StorageError.
     """
@@ -35,7 +35,7 @@ def open_seal(store: StorageBackend, manifest: ManifestSummary, keys: Keys) -> S
             return epoch
     sealed_to = f"The backup {manifest.backup_id} is sealed to {_named(encryption.recipients)}"
     if not keys.identities:
-        raise InvalidRequest(f"{sealed_to}: give --identity with the file of a fitting secret key.")
+        raise InvalidRequest(f"{sealed_to}: give --identity with the file of a fitting identity.")
     is_whole = False
     for key_object in _key_objects(store, manifest, encryption):
         is_whole |= hashlib.sha256(key_object).hexdigest() == encryption.key.sha256

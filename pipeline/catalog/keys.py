@@ -132,7 +132,7 @@ class BackupRef:
     def prefixes(self) -> tuple[str, ...]:
         """The prefixes of the keys of the backup's signature, attestations and data.
 
-        A sealed backup also has key objects (:attr:`keys_prefix`). These, and the manifest, are all other objects of a backup.
+        The other objects of a backup are its manifest and, if it is sealed, its key objects (:attr:`keys_prefix`).
         """
         return (self.manifest_key + SIGNATURE_SUFFIX, self.attestations_prefix, self.data_prefix)
 
@@ -156,7 +156,7 @@ class BackupRef:
         return f"{keys_prefix(self.cluster, self.database)}{self.backup_id}/"
 
     def key_object_key(self, moment: datetime) -> str:
-        """Return the key of a key object that was made at ``moment``. The keys of one epoch sort by time."""
+        """Return the key of a key object that was made at ``moment``. Within an epoch, these keys sort by time."""
         return f"{self.keys_prefix}{moment.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.age"
 
     @classmethod

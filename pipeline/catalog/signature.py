@@ -1,4 +1,4 @@
-"""Reads signed statements: the signature that lies beside an object, under the object's key and ``.sig``, and tombstones."""
+"""Reads signed statements: tombstones, and the signature of an object, which has the object's key followed by ``.sig``."""
 
 from typing import TYPE_CHECKING
 

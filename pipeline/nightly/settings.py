@@ -198,11 +198,11 @@ class EncryptionSettings(Settings):
 
     recipients: list[str] = Field(
         default=[],
-        description="Public keys of age (age1…) or ssh (ssh-ed25519, ssh-rsa); whoever has one of the secret keys can open the backups; "
+        description="Recipients: public keys of age (age1…) or ssh (ssh-ed25519, ssh-rsa), to which pgstow seals the backups; "
         "default: none",
     )
     recipients_file: str | None = Field(
-        default=None, description="A file with such public keys, one on each line; default: none"
+        default=None, description="A file with recipients, one on each line; default: none"
     )
 
 

@@ -104,7 +104,7 @@ class Conninfo:
     def completed(self, environment: Mapping[str, str]) -> "Conninfo":
         """Return the connection string with the parameters of :data:`ADDRESS_VARIABLES` that libpq would take from ``environment``.
 
-        If a service is named, add no other parameter: libpq prefers those of its service file.
+        If a service is named, add no other parameter: libpq prefers the parameters in its service file.
         """
         found = {word: environment[name] for name, word in ADDRESS_VARIABLES.items() if environment.get(name)}
         if "service" in found or "service" in self.parameters:

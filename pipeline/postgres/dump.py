@@ -58,7 +58,7 @@ class Dump:
         self._call = call
         timeout = [f"--lock-wait-timeout={call.lock_wait_timeout * 1000}"] if call.lock_wait_timeout else []
         self.connection = call.source.for_program(call.workspace, call.name)
-        """The connection string of the program, which others of the same dump may use, too. It holds no password."""
+        """The connection string of the program, which other programs of the dump may use, too. It holds no password."""
         self._running: RunningProgram = call.workspace.start(
             call.program,
             [*arguments, "--no-password", *timeout, f"--dbname={self.connection}"],

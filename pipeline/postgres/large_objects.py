@@ -19,7 +19,7 @@ def files_by_list(toc: Toc, files: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return the names of the large objects' files in pg_dump's order, by the lists that name them in the archive.
 
     ``files`` has the names of all large objects' files. Raises BackupDamaged if a name is no large object's, or if the table of contents
-    names a large object twice or one without a file.
+    names a large object twice, or a large object without a file.
     """
     left, lists = dict.fromkeys(files), dict[str, tuple[str, ...]]()
     for name in left:

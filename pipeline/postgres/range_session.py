@@ -43,7 +43,7 @@ class RangeSession:
     """A psql with a session of its own. It begins with a transaction that has the snapshot, and with locks on the tables.
 
     The session's settings, role and connection are those of pg_dump's sessions, as far as they matter for rows. The first call of :meth:`read`
-    returns the end of this beginning. psql ends at the first error.
+    waits for this beginning, and returns no rows. psql ends at the first error.
     """
 
     def __init__(self, dump: Dump, call: DumpCall, psql: Program, *, snapshot: str, tables: Sequence[str]) -> None:
@@ -76,7 +76,7 @@ class RangeSession:
         self._write(_beginning(call, snapshot, tables))
 
     def send(self, statement: bytes) -> None:
-        """Have psql run a statement from :func:`range_statement`, after the statements that it already has. It may have one more."""
+        """Have psql run a statement from :func:`range_statement`. psql may have at most one other range to dump."""
         self._write(statement + b";\n" + _WRITE_MARK)
 
     def read(self, size: int) -> Rows:

@@ -115,8 +115,8 @@ def range_statement(table: RangedTable, first: int, end: int | None, encoding: s
 _COLUMNS = "a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''"
 
 # pg_dump loads a hash partition of some types by way of the partitioned table (forcePartitionRootLoad() in pg_dump.c). Here, no hash partition
-# is splittable. pg_dump reads the names on its command line in the encoding of the dump, so other names than ASCII's need UTF-8 there. A size
-# comes first, since the other conditions are needed only for large tables.
+# is splittable. pg_dump reads the names on its command line in the encoding of the dump, so other names than ASCII's need UTF-8 there. The
+# size is checked first, since only large tables need the other checks.
 _SIZES = f"""
 SELECT c.oid::bigint, n.nspname, c.relname, s.size, CASE WHEN s.size >= %(least)s AND c.oid <> 'pg_catalog.pg_largeobject'::pg_catalog.regclass
 THEN c.relpersistence = 'p' AND (SELECT m.amname = 'heap' FROM pg_catalog.pg_am m WHERE m.oid = c.relam)

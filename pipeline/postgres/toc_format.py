@@ -328,7 +328,7 @@ def number(value: int) -> bytes:
 
 
 def string(value: bytes | None) -> bytes:
-    """Return a string as ``WriteStr`` writes it. None is another value than an empty string."""
+    """Return a string as ``WriteStr`` writes it. None and an empty string have different bytes."""
     return number(-1) if value is None else number(len(value)) + value
 
 

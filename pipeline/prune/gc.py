@@ -182,7 +182,7 @@ def _list_below(store: StorageBackend, prefix: str, notify: Notify) -> Iterator[
         if not prefix.startswith(KEYS):
             raise
         # An older policy has no rule for key objects. A store without sealed backups has none.
-        notify(Notice(f"Key objects that interrupted runs left are not looked for. {exc}"))
+        notify(Notice(f"pgstow can't look for key objects of interrupted runs. {exc}"))
 
 
 @dataclass(frozen=True, slots=True)

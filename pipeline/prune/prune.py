@@ -78,10 +78,10 @@ def prune(
     """Make a new plan, and remove the backups that both ``approved`` and the new plan drop. Return the result.
 
     The new plan accounts for backups that were committed after ``approved``. If ``approved`` is None, remove all backups that the new plan
-    drops. If there is a signer, tombstones are put first. Manifests are removed
-    next, then the objects of the backups. If the call fails, repeat it. Repeating doesn't remove objects that no longer have a manifest:
-    :mod:`pipeline.prune.gc` does.
-    ``known`` is as for :func:`plan`.
+    drops. If there is a signer, tombstones are put first. Manifests are removed next, then the objects of the backups.
+
+    If the call fails, repeat it. Repeating doesn't remove objects that no longer have a manifest: :mod:`pipeline.prune.gc` does. ``known`` is
+    as for :func:`plan`.
 
     Raises StorageError as :func:`plan` does, or if the store fails to delete. Raises Untrusted if a tombstone's key is taken.
     """

@@ -47,13 +47,11 @@ def _put(store: StorageBackend, signer: "Signer", trust: "Trust", ref: BackupRef
 
 
 def _expect_own(store: StorageBackend, ref: BackupRef, trust: "Trust", sha256: str, removal: Removal) -> None:
-    """Raise Untrusted unless the tombstone in the store says the same."""
+    """Raise Untrusted unless the tombstone in the store says ``removal`` about the manifest with this SHA-256."""
     remedy = "Nothing more is removed until somebody removes the tombstone with the store's own client."
     try:
         there = read_tombstone(store, ref, trust)
     except Untrusted as exc:
-        raise Untrusted(
-            exc.fault, f"There is a tombstone {ref.tombstone_key} that is not believed: {exc}. {remedy}"
-        ) from exc
+        raise Untrusted(exc.fault, f"The tombstone {ref.tombstone_key} is not believed: {exc}. {remedy}") from exc
     if (there.subject_sha256, there.predicate) != (sha256, removal):
         raise Untrusted("swapped", f"The tombstone {ref.tombstone_key} is about another manifest. {remedy}")

@@ -118,7 +118,7 @@ def _parse_recipient(text: str) -> object:
         return kind.from_str(text)
     except pyrage.RecipientError as exc:
         if text.startswith(_SECRET_KEY):
-            raise InvalidRequest("A recipient is a secret key: give its public key, which begins with age1.") from None
+            raise InvalidRequest("An identity is no recipient: give its public key, which begins with age1.") from None
         raise InvalidRequest(
             f"{text[:80]!r} is no recipient: give a public key of age (age1…), or a line of an ssh key (ssh-ed25519 or ssh-rsa)."
         ) from exc

@@ -19,7 +19,7 @@ class Fault(StrEnum):
     UNSIGNED = "unsigned"
     """A backup has no signature."""
     UNTRUSTED = "untrusted"
-    """No trusted key made a backup's signature, or a tombstone."""
+    """No trusted key signed the backup or the tombstone."""
     SWAPPED = "swapped"
     """A backup's signature is another object's."""
     GAP = "gap"
@@ -154,9 +154,9 @@ class _Examination:
         return node
 
     def _forks(self) -> Iterable[_Fault]:
-        """Yield a fault for each branch after the first. A branch counts as long as a backup of it is in the store.
+        """Yield a fault for each branch after the first. A branch counts only while a backup of it is in the store.
 
-        A writer without its state file doesn't know the removed backups at the end of its chain, and doesn't cite them.
+        Otherwise, an honest writer would fork: without its state file, it can't cite the removed backups at the end of its chain.
         """
         for sha256, children in self._children.items():
             branches = [child for child in children if self._lives(child)] if sha256 is not None else []

@@ -58,7 +58,7 @@ class Signer:
         envelope = Envelope(payload, PAYLOAD_TYPE, {})
         try:
             envelope.sign(self._signer)
-        except Exception as exc:  # each service of keys has exceptions of its own
+        except Exception as exc:  # each KMS has exceptions of its own
             raise SigningFailed(f"{self.uri} did not sign: {quote(exc).rstrip('.')}.") from exc
         return json.dumps(envelope.to_dict(), separators=(",", ":")).encode() + b"\n"
 

@@ -19,7 +19,7 @@ _KMS: dict[str, Any] = {"awskms": AWSSigner, "gcpkms": GCPSigner}
 
 
 def open_signer(uri: str, passphrase_file: Path | None = None) -> Signer:
-    """Return the signer at ``file:PATH``, ``awskms:KEY`` or ``gcpkms:KEY``. A service of keys is asked for the public key.
+    """Return the signer at ``file:PATH``, ``awskms:KEY`` or ``gcpkms:KEY``. A KMS is asked for the public key.
 
     ``passphrase_file`` holds the passphrase of an encrypted file, perhaps with a newline at its end. Raises InvalidRequest if the URI or the
     key isn't valid, ProgramMissing if a library is missing, and SigningFailed if the service fails.
@@ -30,7 +30,7 @@ def open_signer(uri: str, passphrase_file: Path | None = None) -> Signer:
     if scheme in _KMS and place:
         return _open_service(uri, place, _KMS[scheme])
     # The text may be a private key that was pasted by mistake.
-    raise InvalidRequest("A key that signs is named by file:PATH, awskms:KEY or gcpkms:KEY.")
+    raise InvalidRequest("Name the private key that signs by file:PATH, awskms:KEY or gcpkms:KEY.")
 
 
 def _open_file(uri: str, path: Path, passphrase_file: Path | None) -> Signer:
@@ -56,7 +56,7 @@ def _open_service(uri: str, place: str, kind: Any) -> Signer:
         signer = kind(place, public)
     except InvalidRequest:
         raise
-    except Exception as exc:  # each service of keys has exceptions of its own
+    except Exception as exc:  # each KMS has exceptions of its own
         raise SigningFailed(f"{uri} can't be used to sign: {quote(exc).rstrip('.')}.") from exc
     if found.scheme != public.scheme:
         raise InvalidRequest(f"{uri} signs by {found.scheme}, but a key of its kind must sign by {public.scheme}.")

@@ -72,7 +72,7 @@ class Link(Predicate):
     predecessor: Reference | None = Field(description="The last committed backup; null if the chain begins here")
     interrupted: list[Reference] = Field(
         default=[],
-        description="Statements since the predecessor, of which the writer doesn't know if they were committed",
+        description="Statements after the predecessor; the writer doesn't know if their backups were committed",
     )
     anew: bool = Field(
         default=False,

@@ -75,7 +75,8 @@ def verify_archive(
     others = [file for file in manifest.files if file.path not in checked]
     try:
         seal = archive.seal if archive else open_seal(store, manifest, request.keys)
-    except (BackupDamaged, ObjectUnreadable) as exc:  # without its key, no file can be read, but the objects can
+    except (BackupDamaged, ObjectUnreadable) as exc:
+        # Without the backup's key, only the objects can be checked.
         verify_bytes(store, manifest.stored, found, workers, limits, notify)
         found.problems += [str(exc)] if isinstance(exc, BackupDamaged) else []
         return

@@ -91,7 +91,7 @@ def test_unsealed_backups_need_no_rights_on_key_objects() -> None:
     shelf.objects(shelf.ref(2 * DAY))
     told: list[Any] = []
     find_leftovers(GcRequest(), shelf.store, told.append, LATER)
-    assert any("Key objects" in str(one) and "not for you" in str(one) for one in told)
+    assert any("key objects" in str(one) and "not for you" in str(one) for one in told)
     assert run_gc(shelf.store).objects == 2
     assert shelf.committed() == {new}
 

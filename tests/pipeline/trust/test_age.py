@@ -94,7 +94,7 @@ def test_many_recipients_are_refused() -> None:
 
 def test_no_error_repeats_a_secret() -> None:
     secret = Identities.new()[1]
-    with pytest.raises(InvalidRequest, match="is a secret key") as refused:
+    with pytest.raises(InvalidRequest, match="An identity is no recipient") as refused:
         Recipients.parse([secret])
     assert secret not in str(refused.value)
     with pytest.raises(InvalidRequest, match="has a line that is no identity") as refused:
