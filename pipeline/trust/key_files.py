@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.errors import InvalidRequest
-from pipeline.trust.age import Identities, Recipients
+from pipeline.trust.age import Identities, Recipients, is_secret
 
 _LONGEST = 4 * 1024 * 1024
 """The most bytes of a file of recipients or identities."""
@@ -31,6 +31,8 @@ def read_recipients(texts: Iterable[str], files: Iterable[Path]) -> Recipients |
 
 def read_identities(file: Path) -> Identities:
     """Return the identities in a file. Raises InvalidRequest."""
+    if is_secret(file.name):
+        raise InvalidRequest("An identity is given as the name of its file, not as the secret key itself.")
     return Identities.parse(_read(file, "identities"), f"The file {file}")
 
 

@@ -131,3 +131,16 @@ def test_a_run_signs_what_it_makes_proves_and_removes(
     assert (chain["writer"], chain["backups"], chain["removed"]) == ("nightly", 1, 1)
     [kept] = json.loads(run_pgstow("list", "--from", store, "--trusted-key", key.public, "--json").stdout)
     assert kept["proven"]["level"] == "objects"
+
+    config.write_text(config.read_text().replace("[databases.shop]", '[databases.shop]\nbefore = ["false"]'))
+
+    def newest_before() -> str | None:
+        [refused] = json.loads(run_pgstow("run", "--config", config, "--json").stdout)["backups"]
+        assert not refused["good"]
+        found: str | None = refused["newest_before"]
+        return found
+
+    assert newest_before() == kept["snapshot_at"].replace("Z", "+00:00")
+    [signature] = (store / "manifests").rglob("*.sig")
+    signature.unlink()
+    assert newest_before() is None, "a backup that no trusted key signed is no comfort"

@@ -11,6 +11,7 @@ import pytest
 from support.manifest_store import ManifestStore
 from support.signing import KeyFiles, make_key, put, sign_manifest
 
+from pipeline.catalog.chain import read_chains
 from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef
 from pipeline.catalog.listing import list_manifests
@@ -110,6 +111,13 @@ def test_what_a_stranger_put_is_not_even_read(manifest_store: ManifestStore, key
     manifest_store.read()
     assert find_backup(manifest_store.store, BackupSelector(trust=key.trust)).backup_id == real.backup_id
     assert junk.manifest_key not in manifest_store.read()
+
+
+def test_an_empty_manifest_of_a_stranger_is_a_finding(manifest_store: ManifestStore, key: KeyFiles) -> None:
+    """No byte of the manifest can be read, but the manifest is there."""
+    manifest_store.put(BackupRef("c", "d", "20261124T120000Z-bbbbbb").manifest_key, b"")
+    [finding] = read_chains(manifest_store.store, None, None, key.trust).findings
+    assert finding.fault == "unsigned"
 
 
 def test_a_signature_costs_one_request_and_none_without_trusted_keys(

@@ -9,12 +9,14 @@ from support.shelf import NOW, BackupBuilder
 from support.signing import KeyFiles, make_key, put, sign_manifest
 
 from pipeline.catalog.attestation import Level, latest_attestations
+from pipeline.catalog.find import BackupSelector
 from pipeline.catalog.keys import PRUNED, SIGNATURE_SUFFIX, BackupRef
 from pipeline.catalog.signature import read_tombstone
 from pipeline.errors import Untrusted
 from pipeline.events import Event
 from pipeline.prune.facts import Signatures
 from pipeline.prune.gc import GcRequest, collect, find_leftovers
+from pipeline.prune.hold import hold
 from pipeline.prune.policy import Policy
 from pipeline.prune.prune import Pruned, PruneRequest, plan, prune
 from pipeline.trust.policy import Trust
@@ -81,6 +83,20 @@ def test_a_stranger_s_junk_does_not_block_pruning(shelf: BackupBuilder, key: Key
     without = PruneRequest(LAST)
     assert all(one.keep for one in plan(without, shelf.store, lambda _: None, NOW))
     assert run(shelf, key).backups == [dropped]
+
+
+def test_a_hold_covers_the_signature_and_the_key_object(shelf: BackupBuilder, key: KeyFiles) -> None:
+    """Without its signature, a held backup would no longer be trusted."""
+    assert isinstance(shelf.store, MemoryBackend)
+    ref = shelf.add(DAY, sealed=True)
+    for number in (4, 5):
+        wanted = BackupSelector(ref.backup_id)
+        assert hold(wanted, shelf.store, lambda _: None, held=True) == {ref: number}
+        assert all(shelf.store.lock_of(name).held for name in shelf.all_keys())
+        assert hold(wanted, shelf.store, lambda _: None, held=False) == {ref: number}
+        assert not any(shelf.store.lock_of(name).held for name in shelf.all_keys())
+        if number == 4:
+            sign_manifest(shelf.store, ref, key.signer)
 
 
 def test_only_verified_believes_only_keys_for_verifications(
