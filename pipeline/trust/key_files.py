@@ -31,8 +31,6 @@ def read_recipients(texts: Iterable[str], files: Iterable[Path]) -> Recipients |
 
 def read_identities(file: Path) -> Identities:
     """Return the identities in a file. Raises InvalidRequest."""
-    if is_secret(file.name):
-        raise InvalidRequest("An identity is given as the name of its file, not as the secret key itself.")
     return Identities.parse(_read(file, "identities"), f"The file {file}")
 
 
@@ -75,6 +73,8 @@ def is_open_to_others(file: Path) -> bool:
 
 
 def _read(file: Path, content: str) -> bytes:
+    if is_secret(file.name):
+        raise InvalidRequest(f"A secret key is given in place of the name of a file of {content}.")
     try:
         with file.open("rb") as stream:
             data = stream.read(_LONGEST + 1)

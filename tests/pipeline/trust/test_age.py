@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InvalidRequest
 from pipeline.trust.age import CannotOpen, Identities, Recipients
-from pipeline.trust.key_files import read_identities
+from pipeline.trust.key_files import read_identities, read_recipients
 
 CHUNK = 64 * 1024
 """age encrypts in chunks of this size."""
@@ -102,9 +102,10 @@ def test_no_error_repeats_a_secret(tmp_path: Path) -> None:
             Recipients.parse([text])
         assert text not in str(refused.value)
         for file in (Path(text), tmp_path / text):
-            with pytest.raises(InvalidRequest, match="the name of its file") as refused:
-                read_identities(file)
-            assert text not in str(refused.value)
+            for read in (read_identities, lambda file: read_recipients((), [file])):
+                with pytest.raises(InvalidRequest, match="in place of the name of a file") as refused:
+                    read(file)
+                assert text not in str(refused.value)
     with pytest.raises(InvalidRequest, match="has a line that is no identity") as refused:
         Identities.parse(secret[:-1].encode(), "the file")
     assert secret[:-1] not in str(refused.value)
