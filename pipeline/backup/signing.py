@@ -32,7 +32,9 @@ class Signing:
     def __post_init__(self) -> None:
         """Raise InvalidRequest if the writer's name is empty or too long for signatures that pgstow reads."""
         if not 0 < len(self.writer) <= LONGEST_WRITER:
-            raise InvalidRequest(f"The writer's name must have from 1 to {LONGEST_WRITER} characters: name the writer by --writer, or in pgstow.toml.")
+            raise InvalidRequest(
+                f"The writer's name must have from 1 to {LONGEST_WRITER} characters: name the writer by --writer, or in pgstow.toml."
+            )
 
     def check(self, store: StorageBackend, ref: BackupRef) -> None:
         """Check, before the backup begins, that this machine can remember the chain.
