@@ -57,6 +57,9 @@ def test_a_key_that_cannot_sign_is_found_before_the_backup_begins(key: KeyFiles,
     assert "holds no private key" in refused("--sign-with", f"file:{key.public}")
     assert "--writer and --state-dir need --sign-with" in refused("--writer", "db1")
     assert "needs --sign-with" in refused("--sign-passphrase-file", key.public)
+    key.private.chmod(0o644)
+    warned = run_pgstow("backup", "dbname=none", "--to", tmp_path, "-q", "--sign-with", f"file:{key.private}")
+    assert f"chmod 0600 {key.private}" in warned.stderr
 
 
 def test_chain_shows_what_is_wrong(stored_sample: StoredSample, key: KeyFiles, tmp_path: Path) -> None:

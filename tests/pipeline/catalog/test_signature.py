@@ -120,8 +120,7 @@ def test_a_forged_cluster_manifest_takes_no_backup_from_verification(
     """The newest backup of a server may be a script with data. A forged manifest with members says that there is nothing to verify."""
     sign_manifest(manifest_store.store, manifest_store.add("c", CLUSTER, 0), key.signer)
     member = {"database": "d", "backup_id": manifest_store.add("c", "d", 0).backup_id, "sha256": "0" * 64}
-    nothing: dict[str, Any] = dict.fromkeys(("files", "objects", "tables"), [])
-    forged = nothing | {"kind": "cluster", "members": [member]}
+    forged: dict[str, Any] = {"kind": "cluster", "members": [member], "files": [], "objects": [], "tables": []}
     manifest_store.add("c", CLUSTER, 1, change=lambda content: content.update(forged))
     assert sources(manifest_store.store, trust=key.trust) == [("c", CLUSTER), ("c", "d")]
     assert sources(manifest_store.store) == [("c", "d")], "without trusted keys"
