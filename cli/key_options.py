@@ -62,7 +62,6 @@ def read_recipients(texts: list[str] | None, files: list[Path] | None) -> "Recip
 
 def read_keys(files: list[str] | None, command: str | None, *, quiet: bool) -> "Keys":
     """Return the keys that the options name. Unless ``quiet``, warn of a file that other users may read. Raise InvalidRequest."""
-    from cli.errors import print_error
     from pipeline.trust import key_files
     from pipeline.trust.age import Identities
     from pipeline.trust.seal import Keys
@@ -73,10 +72,19 @@ def read_keys(files: list[str] | None, command: str | None, *, quiet: bool) -> "
             identities += Identities.parse(sys.stdin.buffer.read(), "Standard input")
             continue
         identities += key_files.read_identities(Path(name))
-        if key_files.is_open_to_others(Path(name)) and not quiet:
-            print_error(
-                f"Other users may read the identities in {name}: let only its owner use it, with chmod 0600 {name}."
-            )
+        if not quiet:
+            warn_if_open(Path(name))
     if command is not None:
         identities += key_files.ask_for_identities(command)
     return Keys(identities)
+
+
+def warn_if_open(file: Path) -> None:
+    """Warn if users other than the owner may read a file of secret keys."""
+    from cli.errors import print_error
+    from pipeline.trust.key_files import is_open_to_others
+
+    if is_open_to_others(file):
+        print_error(
+            f"Other users may read the secret keys in {file}: let only its owner use it, with chmod 0600 {file}."
+        )

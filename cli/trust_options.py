@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from cli.key_options import warn_if_open
+
 if TYPE_CHECKING:
     from pipeline.backup.signing import Signing
     from pipeline.nightly.settings import Config
@@ -80,7 +82,10 @@ def make_trust(keys: list[str] | None) -> "Trust | None":
 
 
 def make_signer(uri: str | None, passphrase_file: Path | None) -> "Signer | None":
-    """Return the key that signs; None if no key is given. Raise InvalidRequest, ProgramMissing or SigningFailed."""
+    """Return the key that signs; None if no key is given. Warn of a file that other users may read.
+
+    Raise InvalidRequest, ProgramMissing or SigningFailed.
+    """
     from pipeline.errors import InvalidRequest
 
     if uri is None:
@@ -89,7 +94,10 @@ def make_signer(uri: str | None, passphrase_file: Path | None) -> "Signer | None
         return None
     from pipeline.trust.signing import open_signer
 
-    return open_signer(uri, passphrase_file)
+    signer = open_signer(uri, passphrase_file)
+    if uri.startswith("file:"):
+        warn_if_open(Path(uri.removeprefix("file:")))
+    return signer
 
 
 def make_signing(

@@ -177,7 +177,7 @@ def verify(
                     name,
                     functools.partial(verify_one, dataclasses.replace(wanted, cluster=source, database=name)),
                 )
-                for source, name in sources(store, cluster, database)
+                for source, name in sources(store, cluster, database, trust)
             ]
             documents, codes = _run_each(run, each)
         elif (manifest := (stored := find()).manifest).members:

@@ -7,12 +7,12 @@ from pathlib import Path
 from pipeline.catalog.chain import last_statement
 from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef
 from pipeline.catalog.manifest import StoredObject
-from pipeline.errors import LocalResourceExhausted
+from pipeline.errors import InvalidRequest, LocalResourceExhausted
 from pipeline.events import Notice, Notify
 from pipeline.stages.upload import upload
 from pipeline.trust.envelope import Signer
 from pipeline.trust.policy import Trust
-from pipeline.trust.statement import Link, Purpose, Reference, digest_of, make_statement
+from pipeline.trust.statement import LONGEST_WRITER, Link, Purpose, Reference, digest_of, make_statement
 from pipeline.trust.writer import ChainEnd, ChainName, StateFile, next_link
 from storage_backends import AccessDenied, StorageBackend, StorageError
 
@@ -28,6 +28,13 @@ class Signing:
     """The folder of the files in which the writer remembers the ends of its chains."""
     trust: Trust | None = None
     """Further keys that may have signed the writer's earlier statements."""
+
+    def __post_init__(self) -> None:
+        """Raise InvalidRequest if the writer's name is empty or too long for signatures that pgstow reads."""
+        if not 0 < len(self.writer) <= LONGEST_WRITER:
+            raise InvalidRequest(
+                f"The writer's name must have from 1 to {LONGEST_WRITER} characters: name the writer by --writer, or in pgstow.toml."
+            )
 
     def check(self, store: StorageBackend, ref: BackupRef) -> None:
         """Check, before the backup begins, that this machine can remember the chain.

@@ -126,7 +126,7 @@ def _read_backup(store: StorageBackend, trust: "Trust", listed: ListedManifest) 
 
 def _exists(store: StorageBackend, key: str) -> bool:
     try:
-        store.get(key, length=1)
+        store.head(key)
     except ObjectNotFound:
         return False
     return True

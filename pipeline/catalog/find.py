@@ -48,23 +48,27 @@ class BackupSelector:
     """With a backup ID: select the backup even if no trusted key signed it."""
 
 
-def sources(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[tuple[str, str]]:
+def sources(
+    store: StorageBackend, cluster: str | None = None, database: str | None = None, trust: "Trust | None" = None
+) -> list[tuple[str, str]]:
     """Return the cluster and the database of all backups in the store, sorted, each pair once.
 
-    Leave out ``@cluster`` if its latest backup only names backups of databases, and has no data itself. Raises BackupNotFound if no pair
-    remains, or StorageError.
+    Leave out ``@cluster`` if its latest backup only names backups of databases, and has no data itself. ``trust`` decides which backup
+    is the latest. Raises BackupNotFound if no pair remains, or StorageError.
     """
     all_sources = sorted({(ref.cluster, ref.database) for ref in list_backups(store, cluster, database)})
-    found = [source for source in all_sources if source[1] != CLUSTER or not _latest_has_members(store, source[0])]
+    found = [
+        source for source in all_sources if source[1] != CLUSTER or not _latest_has_members(store, source[0], trust)
+    ]
     if not found:
         raise _not_found(store, BackupSelector(cluster=cluster, database=database))
     return found
 
 
-def _latest_has_members(store: StorageBackend, cluster: str) -> bool:
+def _latest_has_members(store: StorageBackend, cluster: str, trust: "Trust | None") -> bool:
     """True if the latest backup of ``@cluster`` only names other backups. False if its manifest can't be read: the backup may have data."""
     try:
-        found = _find(store, BackupSelector(cluster=cluster, database=CLUSTER, partial=True), None)
+        found = _find(store, BackupSelector(cluster=cluster, database=CLUSTER, partial=True, trust=trust), None)
         return bool(found.summary.manifest.members)
     except (ManifestInvalid, BackupNotFound):
         return False

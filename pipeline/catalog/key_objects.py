@@ -10,7 +10,14 @@ from pipeline.catalog.manifest import Encryption, ManifestSummary
 from pipeline.errors import BackupDamaged, InvalidRequest
 from pipeline.trust.age import CannotOpen
 from pipeline.trust.seal import UNSEALED, Epoch, Keys, Seal
-from storage_backends import AccessDenied, ObjectNotFound, ObjectTooLarge, StorageBackend
+from storage_backends import (
+    AccessDenied,
+    ObjectNotFound,
+    ObjectTooLarge,
+    StorageBackend,
+    StorageError,
+    TransientStorageError,
+)
 from storage_backends.versions import get_version
 
 _MOST = 100
@@ -70,5 +77,9 @@ def _key_objects(store: StorageBackend, manifest: ManifestSummary, encryption: E
         return  # the credentials may read objects, but not list them
     others = sorted(set(keys) - {named.key}, reverse=True)
     for key in others[:_MOST]:
-        with suppress(ObjectNotFound, ObjectTooLarge):
+        try:
             yield store.get(key, at_most=_LONGEST)
+        except TransientStorageError:
+            raise
+        except StorageError:
+            continue  # an attacker may store an object that nobody else can read: an archived one, or one with a key of the attacker's

@@ -56,7 +56,7 @@ class Job:
     retention: Policy | None
     """The rules for the backups to keep after this backup; None to remove no backups."""
     signatures: Signatures = ANY
-    """The signatures that count for retention."""
+    """The signatures that count for retention, and for the newest earlier backup."""
 
     @property
     def signer(self) -> "Signer | None":

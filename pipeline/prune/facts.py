@@ -5,7 +5,7 @@ database's backups depends only on the manifests of the database and on the clus
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -35,6 +35,8 @@ class ReadManifest:
     """The SHA-256 of each member's manifest, in hexadecimal, as the manifest says."""
     objects: int
     """The number of objects in the manifest."""
+    implausible: str | None
+    """The reason why no backup can have made the manifest; None if one can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,9 @@ def gather(
     listing = _list(store, cluster, database)
     tell_odd(listing, notify)
     manifests = known.read(store, listing.manifests, now, signatures)
-    readable = {ref: read for ref, read in manifests.items() if read}
+    vouched = _vouched(manifests)
+    stays = manifests.keys() | vouched.keys()
+    readable = _apart({ref: _believe(read, vouched) for ref, read in manifests.items() if read})
     staying = frozenset[BackupRef]()
     digests = {ref: read.sha256 if read else None for ref, read in manifests.items()}
     attested = digests
@@ -161,10 +165,38 @@ def gather(
         objects[ref.cluster, ref.database] += 1 + (read.objects if read else 0)
     return Facts(
         backups=[_with_proof(read, proven.get(ref), digests) for ref, read in readable.items()],
-        unreadable=[ref for ref, read in manifests.items() if not read],
+        unreadable=[one.ref for one in listing.manifests if one.ref in stays and one.ref not in readable],
         staying=staying,
         objects=objects,
     )
+
+
+def _vouched(manifests: Mapping[BackupRef, ReadManifest | None]) -> dict[BackupRef, str]:
+    """Return the SHA-256 of the members' manifests that the believed cluster manifests name. Unsigned ones aren't asked."""
+    believed = [read for read in manifests.values() if read and not (read.backup.doubt or read.backup.unsigned)]
+    return {ref: sha256 for read in believed for ref, sha256 in read.members.items()}
+
+
+def _believe(read: ReadManifest, vouched: Mapping[BackupRef, str]) -> ReadManifest:
+    """Return the manifest without the doubt of its own signature, if a believed cluster manifest has its SHA-256.
+
+    The signature of the cluster manifest covers the members. Otherwise, whoever removes a member's signature makes the cluster's backup
+    look broken.
+    """
+    if vouched.get(read.backup.ref) != read.sha256:
+        return read
+    return replace(read, backup=replace(read.backup, doubt=read.implausible))
+
+
+def _apart(manifests: Mapping[BackupRef, ReadManifest]) -> dict[BackupRef, ReadManifest]:
+    """Return the manifests. An unsigned cluster manifest keeps no signed members: a forged one would take them with it when it is dropped."""
+    signed = {ref for ref, read in manifests.items() if not (read.backup.doubt or read.backup.unsigned)}
+    return {ref: _without(read, signed) if read.backup.unsigned else read for ref, read in manifests.items()}
+
+
+def _without(read: ReadManifest, signed: Set[BackupRef]) -> ReadManifest:
+    members = {ref: sha256 for ref, sha256 in read.members.items() if ref not in signed}
+    return replace(read, backup=replace(read.backup, members=tuple(members)), members=members)
 
 
 def _describe(entry: CatalogEntry, *, unsigned: bool) -> ReadManifest | None:
@@ -189,7 +221,7 @@ def _describe(entry: CatalogEntry, *, unsigned: bool) -> ReadManifest | None:
         unsigned=unsigned,
         doubt=entry.implausible if unsigned else entry.problem,
     )
-    return ReadManifest(backup, entry.sha256, members, manifest.totals.objects)
+    return ReadManifest(backup, entry.sha256, members, manifest.totals.objects, entry.implausible)
 
 
 def _with_proof(read: ReadManifest, attestation: Attestation | None, digests: Mapping[BackupRef, str | None]) -> Backup:

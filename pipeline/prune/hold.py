@@ -1,9 +1,10 @@
 """Puts legal holds on backups and removes them. While a backup has a hold, nobody can delete it."""
 
+from contextlib import suppress
 from functools import partial
 
 from pipeline.catalog.find import BackupSelector, find_backup
-from pipeline.catalog.keys import BackupRef
+from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef
 from pipeline.catalog.listing import list_backups
 from pipeline.catalog.reader import read_manifest
 from pipeline.concurrency import Workers
@@ -16,7 +17,9 @@ _REQUESTS = 8  # concurrent requests
 
 
 def hold(wanted: BackupSelector, store: StorageBackend, notify: Notify, *, held: bool) -> dict[BackupRef, int]:
-    """Put a legal hold on a backup if ``held``, else remove its hold. This covers the manifest, the objects in it, and all members.
+    """Put a legal hold on a backup if ``held``, else remove its hold.
+
+    The hold covers the manifest, the manifest's signature, the objects in the manifest, and all members.
 
     Return the number of objects of each backup. The backup that ``wanted`` selects comes first.
 
@@ -29,7 +32,7 @@ def hold(wanted: BackupSelector, store: StorageBackend, notify: Notify, *, held:
     found = find_backup(store, wanted, notify)
     meant = BackupRef(found.cluster, found.database, found.backup_id)
     refs = [meant, *(BackupRef(meant.cluster, member.database, member.backup_id) for member in found.members)]
-    objects = {ref: [stored.key for stored in read_manifest(store, ref).stored] for ref in refs}
+    objects = {ref: _objects(store, ref) for ref in refs}
     manifests = [ref.manifest_key for ref in refs]
     keys = [key for named in objects.values() for key in named]
     objects_text = counted(len(manifests) + len(keys), "object")
@@ -39,6 +42,16 @@ def hold(wanted: BackupSelector, store: StorageBackend, notify: Notify, *, held:
             for _ in workers.map(partial(set_hold, store, held=held), step, threads=_REQUESTS, name="hold"):
                 pass
     return {ref: len(named) + 1 for ref, named in objects.items()}
+
+
+def _objects(store: StorageBackend, ref: BackupRef) -> list[str]:
+    """Return the keys of the backup's objects, except its manifest. Raises as ``read_manifest`` does."""
+    keys = [stored.key for stored in read_manifest(store, ref).stored]
+    signature = ref.manifest_key + SIGNATURE_SUFFIX
+    with suppress(ObjectNotFound):
+        store.head(signature)
+        keys.append(signature)
+    return keys
 
 
 def find_holds(

@@ -13,6 +13,8 @@ import pyrage
 from pipeline.errors import InvalidRequest
 
 _SECRET_KEY = "AGE-SECRET-KEY-1"  # noqa: S105 - the beginning of every key
+_SECRETS = ("AGE-SECRET-KEY-", "AGE-PLUGIN-")
+"""The beginnings of the secret keys of age, in capitals. Some are of kinds that pgstow can't use."""
 _OPENSSH_KEY = b"-----BEGIN "
 _SEALED = (b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED FILE-----")
 _MOST_RECIPIENTS = 100
@@ -112,12 +114,17 @@ class Identities:
         return opened
 
 
+def is_secret(text: str) -> bool:
+    """True if the text begins as a secret key of age does, so that no error may repeat it."""
+    return text.upper().startswith(_SECRETS)
+
+
 def _parse_recipient(text: str) -> object:
     kind = pyrage.ssh.Recipient if text.startswith("ssh-") else pyrage.x25519.Recipient
     try:
         return kind.from_str(text)
-    except pyrage.RecipientError as exc:
-        if text.startswith(_SECRET_KEY):
+    except (pyrage.RecipientError, UnicodeEncodeError) as exc:
+        if is_secret(text):
             raise InvalidRequest("An identity is no recipient: give its public key, which begins with age1.") from None
         raise InvalidRequest(
             f"{text[:80]!r} is no recipient: give a public key of age (age1…), or a line of an ssh key (ssh-ed25519 or ssh-rsa)."

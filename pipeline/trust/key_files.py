@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.errors import InvalidRequest
-from pipeline.trust.age import Identities, Recipients
+from pipeline.trust.age import Identities, Recipients, is_secret
 
 _LONGEST = 4 * 1024 * 1024
 """The most bytes of a file of recipients or identities."""
@@ -73,6 +73,8 @@ def is_open_to_others(file: Path) -> bool:
 
 
 def _read(file: Path, content: str) -> bytes:
+    if is_secret(file.name):
+        raise InvalidRequest(f"A secret key is given in place of the name of a file of {content}.")
     try:
         with file.open("rb") as stream:
             data = stream.read(_LONGEST + 1)

@@ -18,6 +18,9 @@ from pipeline.errors import Untrusted
 LONGEST_ENVELOPE = 256 * 1024
 """The most bytes of an envelope. Usual envelopes have about a thousand bytes."""
 
+LONGEST_WRITER = 255
+"""The most characters of a writer's name, so that envelopes and state files stay below their bounds."""
+
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -87,7 +87,7 @@ class StateFile:
         """Keep other runs on this machine from continuing the chain during the block. Raises LocalResourceExhausted."""
         with _reported(self.folder):
             make_directory(self.folder)
-            fd = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield

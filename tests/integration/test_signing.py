@@ -57,6 +57,9 @@ def test_a_key_that_cannot_sign_is_found_before_the_backup_begins(key: KeyFiles,
     assert "holds no private key" in refused("--sign-with", f"file:{key.public}")
     assert "--writer and --state-dir need --sign-with" in refused("--writer", "db1")
     assert "needs --sign-with" in refused("--sign-passphrase-file", key.public)
+    key.private.chmod(0o644)
+    warned = run_pgstow("backup", "dbname=none", "--to", tmp_path, "-q", "--sign-with", f"file:{key.private}")
+    assert f"chmod 0600 {key.private}" in warned.stderr
 
 
 def test_chain_shows_what_is_wrong(stored_sample: StoredSample, key: KeyFiles, tmp_path: Path) -> None:
@@ -131,3 +134,16 @@ def test_a_run_signs_what_it_makes_proves_and_removes(
     assert (chain["writer"], chain["backups"], chain["removed"]) == ("nightly", 1, 1)
     [kept] = json.loads(run_pgstow("list", "--from", store, "--trusted-key", key.public, "--json").stdout)
     assert kept["proven"]["level"] == "objects"
+
+    config.write_text(config.read_text().replace("[databases.shop]", '[databases.shop]\nbefore = ["false"]'))
+
+    def newest_before() -> str | None:
+        [refused] = json.loads(run_pgstow("run", "--config", config, "--json").stdout)["backups"]
+        assert not refused["good"]
+        found: str | None = refused["newest_before"]
+        return found
+
+    assert newest_before() == kept["snapshot_at"].replace("Z", "+00:00")
+    [signature] = (store / "manifests").rglob("*.sig")
+    signature.unlink()
+    assert newest_before() is None, "a backup that no trusted key signed is no comfort"

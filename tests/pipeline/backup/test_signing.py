@@ -1,6 +1,7 @@
 """The commit of a signed backup: the envelope first, the manifest last, and each statement cites the one before it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from support.signing import KeyFiles, make_key
 from pipeline.backup.signing import Signing
 from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef
 from pipeline.catalog.signature import read_signature
+from pipeline.errors import InvalidRequest
 from pipeline.events import Event
 from pipeline.trust.policy import Signed
 from pipeline.trust.statement import Link
@@ -102,6 +104,15 @@ def test_another_writer_has_a_chain_of_its_own(world: World, tmp_path: Path) -> 
     world.assert_cites(world.back_up(), sequence=1)
     world.signing = Signing(world.key.signer, "db1", tmp_path / "states")
     world.assert_cites(world.back_up(), first, sequence=2)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 256])
+def test_a_writers_name_has_a_bound(world: World, name: str) -> None:
+    """A longer name would make a state file, or an envelope, that is too long to be read again."""
+    with pytest.raises(InvalidRequest, match="from 1 to 255 characters"):
+        replace(world.signing, writer=name)
+    world.signing = replace(world.signing, writer="\U0001f418" * 255)
+    world.assert_cites(world.back_up(), sequence=1)
 
 
 def test_a_host_that_cannot_read_the_store_continues_from_its_file(world: World) -> None:

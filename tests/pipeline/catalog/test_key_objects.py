@@ -15,6 +15,7 @@ from pipeline.catalog.reader import read_manifest
 from pipeline.errors import BackupDamaged, InvalidRequest
 from pipeline.trust.age import Identities, Recipients
 from pipeline.trust.seal import UNSEALED, Epoch, Keys
+from storage_backends import StorageError
 
 OWNER, STRANGER = (Identities.new()[0] for _ in range(2))
 EPOCH = Epoch.new()
@@ -108,6 +109,29 @@ def test_a_key_object_of_an_attacker_is_not_believed(sealed: SealedStore) -> Non
     sealed.put(timedelta(days=1), OWNER, Epoch.new().key_file)
     sealed.put(timedelta(days=2), OWNER, b"# checksum key: " + b"0" * 64)
     assert sealed.opens(OWNER)
+
+
+class Archive(CountingStore):
+    """A store in which an attacker archived an object, so that nobody can read it."""
+
+    archived = ""
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
+        if key == self.archived:
+            raise StorageError(f"{key} is archived")
+        return super().get(key, offset=offset, length=length, at_most=at_most)
+
+
+def test_a_key_object_that_nobody_can_read_hides_no_other(sealed: SealedStore) -> None:
+    sealed.manifests.put(sealed.key, sealed.sealed_key)
+    sealed.put(timedelta(days=1), STRANGER)
+    store, manifest = Archive(sealed.store), sealed.manifest
+    sealed.manifests.put(key := sealed.ref.key_object_key(BEGUN + timedelta(days=2)), b"archived")
+    store.archived = key
+    assert open_seal(store, manifest, Keys(STRANGER)) == EPOCH
+    store.archived = sealed.key
+    with pytest.raises(StorageError, match="is archived"):
+        open_seal(store, manifest, Keys(OWNER))
 
 
 def test_an_attackers_key_object_in_the_place_of_the_backups_own_is_damage(sealed: SealedStore) -> None:

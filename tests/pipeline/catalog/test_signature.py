@@ -6,13 +6,15 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.manifest_store import ManifestStore
 from support.signing import KeyFiles, make_key, put, sign_manifest
 
-from pipeline.catalog.find import BackupSelector, find_backup
-from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef
+from pipeline.catalog.chain import read_chains
+from pipeline.catalog.find import BackupSelector, find_backup, sources
+from pipeline.catalog.keys import CLUSTER, SIGNATURE_SUFFIX, BackupRef
 from pipeline.catalog.listing import list_manifests
 from pipeline.catalog.reader import CatalogEntry, read_catalog
 from pipeline.errors import BackupNotFound, ManifestInvalid, Untrusted
@@ -110,6 +112,25 @@ def test_what_a_stranger_put_is_not_even_read(manifest_store: ManifestStore, key
     manifest_store.read()
     assert find_backup(manifest_store.store, BackupSelector(trust=key.trust)).backup_id == real.backup_id
     assert junk.manifest_key not in manifest_store.read()
+
+
+def test_a_forged_cluster_manifest_takes_no_backup_from_verification(
+    manifest_store: ManifestStore, key: KeyFiles
+) -> None:
+    """The newest backup of a server may be a script with data. A forged manifest with members says that there is nothing to verify."""
+    sign_manifest(manifest_store.store, manifest_store.add("c", CLUSTER, 0), key.signer)
+    member = {"database": "d", "backup_id": manifest_store.add("c", "d", 0).backup_id, "sha256": "0" * 64}
+    forged: dict[str, Any] = {"kind": "cluster", "members": [member], "files": [], "objects": [], "tables": []}
+    manifest_store.add("c", CLUSTER, 1, change=lambda content: content.update(forged))
+    assert sources(manifest_store.store, trust=key.trust) == [("c", CLUSTER), ("c", "d")]
+    assert sources(manifest_store.store) == [("c", "d")], "without trusted keys"
+
+
+def test_an_empty_manifest_of_a_stranger_is_a_finding(manifest_store: ManifestStore, key: KeyFiles) -> None:
+    """No byte of the manifest can be read, but the manifest is there."""
+    manifest_store.put(BackupRef("c", "d", "20261124T120000Z-bbbbbb").manifest_key, b"")
+    [finding] = read_chains(manifest_store.store, None, None, key.trust).findings
+    assert finding.fault == "unsigned"
 
 
 def test_a_signature_costs_one_request_and_none_without_trusted_keys(

@@ -9,12 +9,14 @@ from support.shelf import NOW, BackupBuilder
 from support.signing import KeyFiles, make_key, put, sign_manifest
 
 from pipeline.catalog.attestation import Level, latest_attestations
-from pipeline.catalog.keys import PRUNED, SIGNATURE_SUFFIX, BackupRef
+from pipeline.catalog.find import BackupSelector
+from pipeline.catalog.keys import CLUSTER, PRUNED, SIGNATURE_SUFFIX, BackupRef
 from pipeline.catalog.signature import read_tombstone
 from pipeline.errors import Untrusted
 from pipeline.events import Event
 from pipeline.prune.facts import Signatures
 from pipeline.prune.gc import GcRequest, collect, find_leftovers
+from pipeline.prune.hold import hold
 from pipeline.prune.policy import Policy
 from pipeline.prune.prune import Pruned, PruneRequest, plan, prune
 from pipeline.trust.policy import Trust
@@ -81,6 +83,45 @@ def test_a_stranger_s_junk_does_not_block_pruning(shelf: BackupBuilder, key: Key
     without = PruneRequest(LAST)
     assert all(one.keep for one in plan(without, shelf.store, lambda _: None, NOW))
     assert run(shelf, key).backups == [dropped]
+
+
+@pytest.mark.parametrize("attack", ["no signature", "no envelope", "no manifest"])
+def test_a_members_signature_that_was_removed_costs_no_backup(shelf: BackupBuilder, key: KeyFiles, attack: str) -> None:
+    """The signature of the cluster manifest covers the members, since the manifest has their SHA-256."""
+    old, middle, new = (shelf.add_cluster(age * DAY) for age in (3, 2, 1))
+    for ref in (*old, *middle, *new):
+        sign_manifest(shelf.store, ref, key.signer)
+    attacked = middle[0].manifest_key + ("" if attack == "no manifest" else SIGNATURE_SUFFIX)
+    shelf.store.delete([attacked])
+    if attack != "no signature":
+        put(shelf.store, attacked, b"{")
+    for policy, dropped in ((Policy(keep_last=2), old), (LAST, middle)):
+        # A manifest that can't be read keeps all backups of its database, as without trusted keys.
+        assert set(run(shelf, key, policy).backups) == (set() if attack == "no manifest" else set(dropped))
+
+
+def test_a_forged_cluster_manifest_takes_no_signed_backup_with_it(shelf: BackupBuilder, key: KeyFiles) -> None:
+    """A cluster's backup and its members are dropped together. So a forged cluster manifest names real backups as its members."""
+    real = add(shelf, 3 * DAY, key)
+    forged = shelf.add(2 * DAY, CLUSTER, members=[real])
+    newer = shelf.add_cluster(DAY)
+    pruned = run(shelf, key, unsigned=True)
+    assert pruned.backups == [forged]
+    assert shelf.committed() == {real, *newer}
+
+
+def test_a_hold_covers_the_signature_and_the_key_object(shelf: BackupBuilder, key: KeyFiles) -> None:
+    """Without its signature, a held backup would no longer be trusted."""
+    assert isinstance(shelf.store, MemoryBackend)
+    ref = shelf.add(DAY, sealed=True)
+    for number in (4, 5):
+        wanted = BackupSelector(ref.backup_id)
+        assert hold(wanted, shelf.store, lambda _: None, held=True) == {ref: number}
+        assert all(shelf.store.lock_of(name).held for name in shelf.all_keys())
+        assert hold(wanted, shelf.store, lambda _: None, held=False) == {ref: number}
+        assert not any(shelf.store.lock_of(name).held for name in shelf.all_keys())
+        if number == 4:
+            sign_manifest(shelf.store, ref, key.signer)
 
 
 def test_only_verified_believes_only_keys_for_verifications(

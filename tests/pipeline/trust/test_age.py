@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InvalidRequest
 from pipeline.trust.age import CannotOpen, Identities, Recipients
+from pipeline.trust.key_files import read_identities, read_recipients
 
 CHUNK = 64 * 1024
 """age encrypts in chunks of this size."""
@@ -77,7 +78,9 @@ def test_another_identity_opens_nothing() -> None:
             identities.open(sealed)
 
 
-@pytest.mark.parametrize("text", ["", "age1qqqq", "ssh-ed25519 AAAA", "ecdsa-sha2-nistp256 AAAA", "alice", "\x1b[2J"])
+@pytest.mark.parametrize(
+    "text", ["", "age1qqqq", "ssh-ed25519 AAAA", "ecdsa-sha2-nistp256 AAAA", "alice", "\x1b[2J", "age1\udcff"]
+)
 def test_an_odd_recipient_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="is no recipient"):
         Recipients.parse([text])
@@ -92,11 +95,17 @@ def test_many_recipients_are_refused() -> None:
             Recipients.parse(wrong)
 
 
-def test_no_error_repeats_a_secret() -> None:
+def test_no_error_repeats_a_secret(tmp_path: Path) -> None:
     secret = Identities.new()[1]
-    with pytest.raises(InvalidRequest, match="An identity is no recipient") as refused:
-        Recipients.parse([secret])
-    assert secret not in str(refused.value)
+    for text in (secret, secret.lower(), "AGE-SECRET-KEY-PQ-1QQQ", "AGE-PLUGIN-YUBIKEY-1QQQ"):
+        with pytest.raises(InvalidRequest, match="An identity is no recipient") as refused:
+            Recipients.parse([text])
+        assert text not in str(refused.value)
+        for file in (Path(text), tmp_path / text):
+            for read in (read_identities, lambda file: read_recipients((), [file])):
+                with pytest.raises(InvalidRequest, match="in place of the name of a file") as refused:
+                    read(file)
+                assert text not in str(refused.value)
     with pytest.raises(InvalidRequest, match="has a line that is no identity") as refused:
         Identities.parse(secret[:-1].encode(), "the file")
     assert secret[:-1] not in str(refused.value)

@@ -100,6 +100,15 @@ def test_a_hostile_state_file_is_an_error(tmp_path: Path, data: bytes) -> None:
         state.read()
 
 
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    state = StateFile(tmp_path / "states", NAME)
+    state.folder.mkdir()
+    state.path.with_suffix(".lock").symlink_to(tmp_path / "made")
+    with pytest.raises(LocalResourceExhausted), state.alone():
+        pass
+    assert not (tmp_path / "made").exists()
+
+
 def test_a_folder_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     state = StateFile(tmp_path / "file" / "states", NAME)
