@@ -58,8 +58,9 @@ class RangedTable:
         ``size`` is the average size of a range in bytes. There is at least one range.
         """
         step = max(1, size // max(1, self.page_size))
-        starts = range(0, max(1, self.pages), step)
-        yield from zip(starts, (*starts[1:], None), strict=True)
+        pages = max(1, self.pages)
+        for first in range(0, pages, step):
+            yield first, first + step if first + step < pages else None
 
 
 def size_tables(server: Server, least: int, *, names_in_utf8: bool) -> list[SizedTable]:
