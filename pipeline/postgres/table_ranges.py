@@ -95,7 +95,9 @@ def lock_tables(server: Server, oids: Sequence[int], encoding: str, *, quote_all
         server.execute("SET LOCAL quote_all_identifiers = on")
     rows = server.fetch(_LOCKED, {"oids": list(oids), "encoding": encoding})
     if changed := [name for _, name, *_, unchanged in rows if not unchanged]:
-        raise DumpInterrupted(f"Another session truncated or rewrote the table {changed[0]} while the dump began.")
+        raise DumpInterrupted(
+            f"Another session truncated or rewrote the table {changed[0]} while the dump began: back up again."
+        )
     return [RangedTable(*row) for *row, _ in rows]
 
 

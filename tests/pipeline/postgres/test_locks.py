@@ -194,3 +194,31 @@ def test_sessions_of_another_restore_of_the_same_backup(
         cluster.look()
         with pytest.raises(RestoreFailed, match="Another session holds a lock, for which"):
             cluster.look()
+
+
+def test_each_statement_may_wait(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    database.execute("CREATE TABLE one (); CREATE TABLE two ()")
+    clock = iter(range(0, 10**9, 10**6))
+    with (
+        connect(database) as server,
+        closing(psycopg.connect(database.conninfo)) as first,
+        closing(psycopg.connect(database.conninfo)) as second,
+        closing(psycopg.connect(database.conninfo, application_name="pgstow", autocommit=True)) as waiter,
+    ):
+        watch = LockWatch(server, "pgstow", 1)
+
+        def look_while_it_waits(name: str) -> None:
+            waiter.pgconn.send_query(f"DROP TABLE {name}".encode())
+            waits = f"SELECT FROM pg_catalog.pg_locks WHERE NOT granted AND relation = 'public.{name}'::regclass"
+            wait_until(lambda: server.fetch(waits), "the session waits")
+            with monkeypatch.context() as patched:
+                patched.setattr("time.monotonic", lambda: next(clock))
+                watch.look()
+
+        first.execute("SELECT FROM one")
+        second.execute("SELECT FROM two")
+        look_while_it_waits("one")
+        first.close()
+        while waiter.pgconn.get_result():
+            pass
+        look_while_it_waits("two")
