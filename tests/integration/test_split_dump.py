@@ -273,7 +273,11 @@ def late_pg_dump(tmp_path: Path) -> Path:
     ("statement", "said"),
     [
         ("LOCK TABLE large", r"asked for a lock on public\.large during the dump, so the dump could not lock"),
-        ("TRUNCATE large; COMMIT", r"truncated or rewrote the table public\.large"),
+        ("TRUNCATE large; COMMIT", r"truncated, rewrote or replaced the table public\.large"),
+        (
+            "CREATE TABLE new AS SELECT 'new' AS payload, 1 AS id; ALTER TABLE large RENAME TO old; ALTER TABLE new RENAME TO large; COMMIT",
+            r"truncated, rewrote or replaced the table public\.large",
+        ),
     ],
 )
 def test_what_another_session_does_to_a_table(
