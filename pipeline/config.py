@@ -153,10 +153,13 @@ class Limits:
         """The number of threads that compress or decompress."""
         return _processors()
 
-    @property
-    def compression_memory(self) -> int:
-        """The most bytes of ``memory`` that zstd takes for the higher levels of ``auto``."""
-        return self.memory // 4
+    def quarter(self, copies: int) -> int:
+        """Return a quarter of ``memory`` in bytes, without ``copies`` objects; see :meth:`check_memory`.
+
+        zstd takes at most a quarter for the higher levels of ``auto``, and the ranges of large tables take at most a quarter. The other half
+        always has room for two pieces, so a backup never stands still.
+        """
+        return (self.memory - copies * self.object_size) // 4
 
     @property
     def piece_size(self) -> int:

@@ -183,7 +183,7 @@ class ArchiveWriter:
 
     def _should_wait(self, size: int) -> bool:
         """For the level auto: True if the next piece should wait, while objects keep the link busy."""
-        if self._untried and len(self._on_their_way) >= _FIRST_OBJECTS:
+        if len(self._on_their_way) >= _FIRST_OBJECTS and not self._untried.isdisjoint(self._destinations.open):
             return True
         return self._levels.should_wait(size, object_size=self._packer.full_size, seconds_left=self._seconds_left())
 

@@ -93,7 +93,7 @@ class BackupInProgress:
         """
         now = datetime.now(UTC)
         ref = BackupRef(request.cluster or default_cluster(server), database, new_backup_id(now))
-        compressor = Compressor(request.level, memory=request.limits.compression_memory)
+        compressor = Compressor(request.level, memory=request.limits.quarter(request.copies))
         if request.signing:
             for store in stores:
                 request.signing.check(store, ref)

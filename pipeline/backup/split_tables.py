@@ -61,7 +61,8 @@ class SplitTables:
         self, shares: DumpShares, dump: DirectoryDump, snapshot: str, context: DumpContext, limits: Limits
     ) -> None:
         self._shares, self._dump, self._snapshot, self._context = shares, dump, snapshot, context
-        self._memory = min(_MOST_MEMORY, (limits.memory // 4 - context.piece_size) // shares.jobs)
+        quarter = limits.quarter(context.seal.copies)
+        self._memory = min(_MOST_MEMORY, (quarter - context.piece_size) // shares.jobs)
         """The most bytes of rows in memory for each session. The session whose rows come next may have a piece more."""
         self._at_once = min(_MOST_PER_READ, max(_LEAST_PER_READ, self._memory // 4))
         self._toc = bytearray()

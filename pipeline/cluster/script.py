@@ -143,7 +143,7 @@ def restore_cluster_script(
                         inherit=inherit,
                         passes=_is_of_the_cluster,
                     )
-                locks = LockWatch(server, name, target.lock_wait_timeout)
+                locks = LockWatch(server, name, target.lock_wait_timeout, everywhere=True)
                 supervise([run], feed, Watch(server, reader, cluster_manifest.totals.size, workers, notify, locks))
             notify(Started("Counting rows"))
             for database in cluster_manifest.dump.databases:

@@ -30,6 +30,8 @@ COPY_END = b"\\.\n\n\n"
 # The leader of pg_dump locks all tables, with a timeout (getTables()). Later, each worker locks its table without waiting
 # (lockTableForWorker()).
 _LOCK_WAITED_FOR = re.compile(r"statement timeout\b.*\bLOCK TABLE", re.DOTALL)
+_INDEX_WAITED_FOR = "due to lock timeout"
+"""Only sessions that dump ranges have this timeout. They lock tables without waiting, so they wait for nothing but indexes."""
 _LOCK_REFUSED = re.compile(r'could not obtain lock on relation "(?P<table>.+)"')
 
 CHECK_ADVICE = " Run pgstow check to see all that the role may not read."
@@ -98,6 +100,11 @@ class Dump:
             return DumpInterrupted(self._explain_wait(messages))
         if refused := explain_refused_lock(messages):
             return DumpInterrupted(refused)
+        if _INDEX_WAITED_FOR in messages:
+            return DumpInterrupted(
+                f"Another session held a lock on an index of a large table for longer than {self._call.lock_wait_timeout:,} s, as REINDEX "
+                "does: wait until that session has finished, raise --lock-wait-timeout, or say --split-tables never."
+            )
         reason = describe_failure(name, status, messages)
         if may_pass(messages):
             return DumpInterrupted(reason)

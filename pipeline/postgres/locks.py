@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.errors import BackupRunning, ConnectionFailed, PipelineError, RestoreFailed
 from pipeline.postgres.server import Server
@@ -94,13 +95,17 @@ def find_blockers(server: Server) -> list[Blocker]:
 class LockWatch:
     """Looks for sessions that wait for another session's lock longer than ``timeout`` seconds; 0 for no limit.
 
-    ``name`` is the application name of the sessions. They may wait for one another as long as they like.
+    ``name`` is the application name of the sessions. They may wait for one another as long as they like, even if other sessions stand
+    between them in a queue. With ``everywhere``, the sessions may be in any database, and otherwise only in the database of ``server``:
+    another restore of the same backup has sessions of the same name.
     """
 
-    def __init__(self, server: Server, name: str, timeout: int) -> None:
+    def __init__(self, server: Server, name: str, timeout: int, *, everywhere: bool = False) -> None:
         self._server, self._name, self._timeout = server, name, timeout
-        self._since: dict[int, float] = {}
-        """When a look first found each session waiting, by its process ID on the server. Sessions that no longer wait are left out."""
+        self._sessions = {"name": name, "everywhere": everywhere}
+        self._since: dict[tuple[Any, ...], float] = {}
+        """When a look first found each session waiting, by its process ID on the server and the begin of its statement. Sessions that no longer
+        wait are left out."""
 
     def look(self) -> None:
         """Raise RestoreFailed, naming the blocker, if a session waits for too long. Call this every few seconds. Raises ConnectionFailed."""
@@ -108,9 +113,9 @@ class LockWatch:
             return
         now = time.monotonic()
         with self._server.as_login():  # another role may not see the names of the login's sessions
-            waiting = [process for (process,) in self._server.fetch(_WAITING, {"name": self._name})]
-            self._since = {process: self._since.get(process, now) for process in waiting}
-            late = [process for process, since in self._since.items() if now - since > self._timeout]
+            waiting = self._server.fetch(_WAITING, self._sessions)
+            self._since = {statement: self._since.get(statement, now) for statement in waiting}
+            late = [process for (process, _), since in self._since.items() if now - since > self._timeout]
             if late:
                 self._fail(late[0])
 
@@ -156,10 +161,18 @@ coalesce(l.pid, 0) = ANY (pg_catalog.pg_blocking_pids(%(process)s))
 AND l.relation IN (SELECT w.relation FROM pg_catalog.pg_locks w WHERE w.pid = %(process)s AND NOT w.granted)
 """
 
+# A session that blocks another may itself wait in the queue for the lock, behind one of the own sessions. So the query follows the chain of
+# other sessions to one that waits for nobody.
 _WAITING = """
-SELECT a.pid FROM pg_catalog.pg_stat_activity a
-WHERE a.application_name = %(name)s AND a.wait_event_type = 'Lock' AND EXISTS (
-    SELECT FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(a.pid)) AS blocker
-    WHERE blocker NOT IN (SELECT o.pid FROM pg_catalog.pg_stat_activity o WHERE o.application_name = %(name)s)
+WITH RECURSIVE own AS (
+    SELECT a.pid, a.query_start::pg_catalog.text AS began, a.wait_event_type FROM pg_catalog.pg_stat_activity a
+    WHERE a.application_name = %(name)s AND (%(everywhere)s OR a.datname = pg_catalog.current_database())
+), chain (process, began, other) AS (
+    SELECT own.pid, own.began, blocker FROM own CROSS JOIN pg_catalog.unnest(pg_catalog.pg_blocking_pids(own.pid)) AS blocker
+    WHERE own.wait_event_type = 'Lock' AND blocker NOT IN (SELECT pid FROM own)
+    UNION
+    SELECT process, began, blocker FROM chain CROSS JOIN pg_catalog.unnest(pg_catalog.pg_blocking_pids(other)) AS blocker
+    WHERE blocker NOT IN (SELECT pid FROM own)
 )
+SELECT DISTINCT process, began FROM chain WHERE pg_catalog.cardinality(pg_catalog.pg_blocking_pids(other)) = 0
 """

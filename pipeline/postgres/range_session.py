@@ -141,6 +141,8 @@ def _beginning(call: DumpCall, snapshot: str, tables: Sequence[str]) -> bytes:
         "SET enable_seqscan = off",
         # The rows of a parallel scan come in no order.
         "SET max_parallel_workers_per_gather = 0",
+        # The server locks a table's indexes when it plans a range. REINDEX in another session may hold such a lock for long.
+        f"SET lock_timeout = {call.lock_wait_timeout * 1000}",
         f"\\o /dev/null\n{english_messages(server.major)} UNION ALL {NO_VIEWS}",
         "\\o\nBEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         f"SET TRANSACTION SNAPSHOT '{snapshot}'",

@@ -58,8 +58,9 @@ class RangedTable:
         ``size`` is the average size of a range in bytes. There is at least one range.
         """
         step = max(1, size // max(1, self.page_size))
-        starts = range(0, max(1, self.pages), step)
-        yield from zip(starts, (*starts[1:], None), strict=True)
+        pages = max(1, self.pages)
+        for first in range(0, pages, step):
+            yield first, first + step if first + step < pages else None
 
 
 def size_tables(server: Server, least: int, *, names_in_utf8: bool) -> list[SizedTable]:
@@ -77,7 +78,7 @@ def lock_tables(server: Server, oids: Sequence[int], encoding: str, *, quote_all
 
     pg_dump must have locked the tables before. ``encoding`` is the archive's. With ``quote_all``, all names are quoted.
 
-    Raises DumpInterrupted if another session waits for a lock on a table, or has rewritten a table since the snapshot.
+    Raises DumpInterrupted if another session waits for a lock on a table, or has rewritten or replaced a table since the snapshot.
     """
     tables = server.fetch(
         "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
@@ -94,7 +95,9 @@ def lock_tables(server: Server, oids: Sequence[int], encoding: str, *, quote_all
         server.execute("SET LOCAL quote_all_identifiers = on")
     rows = server.fetch(_LOCKED, {"oids": list(oids), "encoding": encoding})
     if changed := [name for _, name, *_, unchanged in rows if not unchanged]:
-        raise DumpInterrupted(f"Another session truncated or rewrote the table {changed[0]} while the dump began.")
+        raise DumpInterrupted(
+            f"Another session truncated, rewrote or replaced the table {changed[0]} while the dump began: back up again."
+        )
     return [RangedTable(*row) for *row, _ in rows]
 
 
@@ -144,10 +147,11 @@ ORDER BY s.size DESC, c.oid
 """  # noqa: S608 - constants
 
 # The table's file on the server is another one if a session rewrote the table after the snapshot. Its rows are then newer than the snapshot.
+# The name may even be another table's by now: pg_dump's locks are gone if it has ended.
 _LOCKED = f"""
 SELECT c.oid::bigint, t.name, t.columns, t.pages, pg_catalog.pg_table_size(c.oid) / greatest(t.pages, 1),
     pg_catalog.convert_to('COPY ' || t.name || ' (' || t.columns || E') FROM stdin;\\n', %(encoding)s),
-    c.relfilenode = pg_catalog.pg_relation_filenode(c.oid)
+    c.relfilenode = pg_catalog.pg_relation_filenode(c.oid) AND pg_catalog.to_regclass(t.name) = c.oid
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (
     SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name,

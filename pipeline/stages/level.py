@@ -142,8 +142,10 @@ class LevelChooser:
         self.highest = max(threads)
         """The highest level."""
         self._threads = threads
+        self._pieces = 0
+        """The number of pieces that wait for a thread, or are being compressed."""
         self._queued = 0.0
-        """Seconds that the chosen pieces will take one thread, by ``_SPEEDS``."""
+        """Seconds that these pieces will take one thread, by ``_SPEEDS``."""
         self._latest = _Sums()
         self._wait_until = math.inf
         """While pieces wait: the seconds for which the link must still be busy when the next piece passes."""
@@ -171,7 +173,7 @@ class LevelChooser:
         if seconds_left > self._wait_until:
             return True
         if not self._latest.seconds:
-            return self._queued > 0
+            return self._pieces > 0
         if self.choose(size, object_size=object_size, seconds_left=seconds_left) >= possible:
             self._wait_until = math.inf
             return False
@@ -191,10 +193,12 @@ class LevelChooser:
 
     def begin(self, size: int, chosen: int) -> None:
         """Record that a piece waits for a thread, which will compress it at the level ``chosen``."""
+        self._pieces += 1
         self._queued += _seconds(size, chosen)
 
     def end(self, size: int, chosen: int, done: Compressed) -> None:
         """Record that a piece of an earlier :meth:`begin` is compressed."""
+        self._pieces -= 1
         self._queued -= _seconds(size, chosen)
         self._latest.add(size, _seconds(size, done.level), done)
 

@@ -273,7 +273,11 @@ def late_pg_dump(tmp_path: Path) -> Path:
     ("statement", "said"),
     [
         ("LOCK TABLE large", r"asked for a lock on public\.large during the dump, so the dump could not lock"),
-        ("TRUNCATE large; COMMIT", r"truncated or rewrote the table public\.large"),
+        ("TRUNCATE large; COMMIT", r"truncated, rewrote or replaced the table public\.large"),
+        (
+            "CREATE TABLE new AS SELECT 'new' AS payload, 1 AS id; ALTER TABLE large RENAME TO old; ALTER TABLE new RENAME TO large; COMMIT",
+            r"truncated, rewrote or replaced the table public\.large",
+        ),
     ],
 )
 def test_what_another_session_does_to_a_table(
@@ -289,3 +293,13 @@ def test_what_another_session_does_to_a_table(
             (late_pg_dump / "go").touch()
             result = finish(process)
         assert_one_sentence(result, DUMP, said)
+
+
+def test_an_index_that_another_session_keeps_locked(large_database: Database, tmp_path: Path, spool_dir: Path) -> None:
+    large_database.execute("CREATE INDEX by_id ON large (id); ANALYZE")
+    where = ("--to", tmp_path / "store", "--spool-dir", spool_dir, "--quiet", "--jobs", 2, "--lock-wait-timeout", 1)
+    with closing(psycopg.connect(large_database.conninfo)) as other:
+        other.execute("REINDEX INDEX by_id")
+        result = run_pgstow("backup", large_database.conninfo, *where, *ALWAYS)
+    assert_one_sentence(result, DUMP, "held a lock on an index of a large table for longer than 1 s, as REINDEX does")
+    assert_nothing_left(spool_dir, large_database)

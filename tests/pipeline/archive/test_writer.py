@@ -18,7 +18,7 @@ from pipeline.archive.destinations import Destination, Destinations
 from pipeline.archive.writer import ArchivedFile, ArchiveWriter
 from pipeline.catalog.manifest import StoredObject
 from pipeline.concurrency import Workers
-from pipeline.config import Level, Limits
+from pipeline.config import MIB, Level, Limits
 from pipeline.events import Event, Notice, Notify, Progress
 from pipeline.stages.compress import Compressed, Compressor
 from pipeline.stages.pack import unpack
@@ -338,6 +338,46 @@ def test_auto_waits_for_the_first_upload(level: Level) -> None:
         assert writer.has_room(KIB) is (level == 3)
         slow.let.set()
         writer.finish()
+
+
+def test_auto_does_not_wait_for_a_store_that_was_dropped() -> None:
+    """The store couldn't be opened, so no object was ever sent to it."""
+
+    class SlowAfterTheFirst(SlowStore):
+        def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+            return (
+                MemoryBackend.put(self, key, body, sha256=sha256)
+                if "0.dat" in key
+                else super().put(key, body, sha256=sha256)
+            )
+
+    slow = SlowAfterTheFirst()
+    destinations = to(MemoryBackend(), slow)
+    compressor = Compressor("auto", memory=64 * 1024 * KIB)
+    with writing(destinations, compressor=compressor) as (writer, workers):
+        destinations.drop(destinations.open[0], AccessDenied("not allowed"))
+        for number in range(6):
+            writer.write(Piece(f"{number}.dat", 0, noise(10 * KIB + number), last=True))
+            while not number and not writer.done:
+                workers.collect(timeout=PATIENCE)
+        assert writer.has_room(KIB)
+        slow.let.set()
+        writer.finish()
+
+
+@pytest.mark.parametrize("seal", [UNSEALED, EPOCH])
+@pytest.mark.parametrize("object_size", [64 * KIB, 8 * MIB, 32 * MIB])
+def test_there_is_room_while_all_others_hold_their_share_of_memory(object_size: int, seal: Seal) -> None:
+    class Full(Compressor):
+        @property
+        def held(self) -> int:
+            return quarter
+
+    limits = Limits(memory=(2 + seal.copies) * object_size, object_size=object_size)
+    quarter = limits.quarter(seal.copies)
+    with writing(to(MemoryBackend()), limits, Full("auto", memory=quarter), seal=seal) as (writer, _):
+        writer.reserve(quarter)  # as the ranges of large tables do
+        assert writer.has_room(limits.piece_size)
 
 
 def test_progress_counts_only_bytes_that_are_in_every_store() -> None:

@@ -156,3 +156,69 @@ def test_sessions_of_one_restore_may_wait_for_one_another(database: Database, mo
         watch.look()
         monkeypatch.setattr("time.monotonic", lambda: 10**9)
         watch.look()
+
+
+def test_a_stranger_in_the_queue_may_wait_for_the_restore_itself(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two sessions may have the lock at once, but the second queues behind a stranger, who waits for the first."""
+    with (
+        waiting(database, "pgstow two") as server,
+        closing(psycopg.connect(database.conninfo, application_name="pgstow two")) as second,
+    ):
+        second.pgconn.send_query(b"SELECT FROM t")
+        wait_until(
+            lambda: len(server.fetch("SELECT FROM pg_catalog.pg_locks WHERE NOT granted")) == 2, "the second waits"
+        )
+        clock = iter(range(0, 10**9, 10**6))
+        monkeypatch.setattr("time.monotonic", lambda: next(clock))
+        watch = LockWatch(server, "pgstow two", 1)
+        watch.look()
+        watch.look()
+        stranger = LockWatch(server, "pgstow one", 1)
+        stranger.look()
+        with pytest.raises(RestoreFailed, match="application pgstow two"):
+            stranger.look()
+
+
+def test_sessions_of_another_restore_of_the_same_backup(
+    database: Database, make_database: DatabaseMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with waiting(database, "reports"), connect(make_database()) as elsewhere:
+        clock = iter(range(0, 10**9, 10**6))
+        monkeypatch.setattr("time.monotonic", lambda: next(clock))
+        watch = LockWatch(elsewhere, "pgstow one", 1)
+        watch.look()
+        watch.look()
+        cluster = LockWatch(elsewhere, "pgstow one", 1, everywhere=True)
+        cluster.look()
+        with pytest.raises(RestoreFailed, match="Another session holds a lock, for which"):
+            cluster.look()
+
+
+def test_each_statement_may_wait(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    database.execute("CREATE TABLE one (); CREATE TABLE two ()")
+    clock = iter(range(0, 10**9, 10**6))
+    with (
+        connect(database) as server,
+        closing(psycopg.connect(database.conninfo)) as first,
+        closing(psycopg.connect(database.conninfo)) as second,
+        closing(psycopg.connect(database.conninfo, application_name="pgstow", autocommit=True)) as waiter,
+    ):
+        watch = LockWatch(server, "pgstow", 1)
+
+        def look_while_it_waits(name: str) -> None:
+            waiter.pgconn.send_query(f"DROP TABLE {name}".encode())
+            waits = f"SELECT FROM pg_catalog.pg_locks WHERE NOT granted AND relation = 'public.{name}'::regclass"
+            wait_until(lambda: server.fetch(waits), "the session waits")
+            with monkeypatch.context() as patched:
+                patched.setattr("time.monotonic", lambda: next(clock))
+                watch.look()
+
+        first.execute("SELECT FROM one")
+        second.execute("SELECT FROM two")
+        look_while_it_waits("one")
+        first.close()
+        while waiter.pgconn.get_result():
+            pass
+        look_while_it_waits("two")

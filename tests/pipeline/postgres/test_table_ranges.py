@@ -21,3 +21,7 @@ KIB = 1024
 def test_ranges(pages: int, page_size: int, expected: list) -> None:
     table = RangedTable(1, "public.t", "a", pages, page_size, b"")
     assert list(table.ranges(64 * KIB)) == expected
+
+
+def test_the_ranges_of_a_huge_table_are_made_one_by_one() -> None:
+    assert next(RangedTable(1, "public.t", "a", 10**15, 8 * KIB, b"").ranges(64 * KIB)) == (0, 8)

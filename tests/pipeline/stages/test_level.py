@@ -176,6 +176,22 @@ def test_uploads_that_ended_show_the_speed_of_the_link() -> None:
     assert uploads.seconds_left(5) == 0
 
 
+def test_a_piece_passes_once_no_other_is_in_the_queue() -> None:
+    """Sums of seconds have errors of rounding, which must not count as a queue."""
+    chooser, sizes = LevelChooser({3: 1, 11: 1}), (1 * MIB, 2 * MIB, 4 * MIB)
+
+    def waits() -> bool:
+        return chooser.should_wait(PIECE, object_size=OBJECT, seconds_left=1e4)
+
+    assert not waits()
+    for size in sizes:
+        chooser.begin(size, 3)
+    for size in sizes:
+        assert waits()
+        chooser.end(size, 3, Compressed(b"frame", 3, 0.0, 0.0))
+    assert not waits()
+
+
 @given(
     threads=st.sampled_from([{3: 1}, {19: 4}, {3: 2, 6: 2, 9: 1}, {3: 16, 6: 16, 9: 4, 11: 2}]),
     pieces=st.lists(
