@@ -30,7 +30,7 @@ def open_signer(uri: str, passphrase_file: Path | None = None) -> Signer:
     if scheme in _KMS and place:
         return _open_service(uri, place, _KMS[scheme])
     # The text may be a private key that was pasted by mistake.
-    raise InvalidRequest("A key that signs is named by file:PATH, awskms:KEY or gcpkms:KEY.")
+    raise InvalidRequest("The key that signs needs a scheme: give file:PATH, awskms:KEY or gcpkms:KEY.")
 
 
 def _open_file(uri: str, path: Path, passphrase_file: Path | None) -> Signer:
