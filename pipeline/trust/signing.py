@@ -39,7 +39,10 @@ def _open_file(uri: str, path: Path, passphrase_file: Path | None) -> Signer:
     try:
         key = serialization.load_pem_private_key(data, passphrase)
     except TypeError as exc:  # a passphrase is missing, or is given for a key that isn't encrypted
-        hint = "needs the file of its passphrase" if passphrase is None else "isn't encrypted: give no passphrase"
+        if passphrase is None:
+            hint = "is encrypted: give --sign-passphrase-file, or passphrase_file in pgstow.toml"
+        else:
+            hint = "isn't encrypted: give no passphrase"
         raise InvalidRequest(f"The private key {path} {hint}.") from exc
     except Exception as exc:  # cryptography has several exceptions for keys that it can't load
         wrong = "The passphrase is wrong, or " if passphrase is not None else ""
