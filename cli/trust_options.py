@@ -124,12 +124,25 @@ def make_signing(
 
 
 def open_keys(config: "Config") -> "tuple[Signing | None, Trust | None]":
-    """Return how pgstow.toml signs, and whom it trusts. Raise as :func:`make_trust` and :func:`make_signer` do."""
+    """Return how pgstow.toml signs, and whom it trusts.
+
+    Raise as :func:`make_trust` and :func:`make_signer` do. Raise InvalidRequest if retention would ignore the backups that the
+    file signs.
+    """
     trust, signing = make_trust(config.trust.keys), config.signing
     if signing is None:
         return None, trust
+    from pipeline.errors import InvalidRequest
+    from pipeline.trust.statement import Purpose
+
     passphrase, states = (None if path is None else Path(path) for path in (signing.passphrase_file, signing.state_dir))
-    return make_signing(signing.key, passphrase, signing.writer, states, trust), trust
+    made = make_signing(signing.key, passphrase, signing.writer, states, trust)
+    if config.retention and made and trust and not trust.has(made.signer.public_key, Purpose.BACKUP):
+        raise InvalidRequest(
+            "[trust] doesn't trust the key in [signing] to back up, so retention would ignore every new backup: "
+            "add its public key to keys."
+        )
+    return made, trust
 
 
 def default_states() -> Path:

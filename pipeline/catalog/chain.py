@@ -116,7 +116,7 @@ def _read_backup(store: StorageBackend, trust: "Trust", listed: ListedManifest) 
     except Untrusted as exc:
         if not _exists(store, ref.manifest_key):
             return None  # prune removes the manifest before the signature
-        return _finding(ref, Fault(exc.fault), f"The backup {ref.backup_id} is not trusted: {exc}.")
+        return _finding(ref, Fault(exc.fault), f"The backup {ref.backup_id} is not believed: {exc}.")
     except BackupNotFound:
         return None
     except ManifestInvalid as exc:  # a newer pgstow wrote the manifest, or signed a manifest that isn't valid

@@ -180,7 +180,7 @@ def _find_latest(
     if doubted := untrusted + doubted:
         raise BackupNotFound(
             f"There is no backup {_described(wanted)}in {store.url} that can be believed. {doubted[0]} "
-            "If such a backup is yours, name it by its ID."
+            f"If such a backup is yours, name it by its ID{', and add --unsigned' if untrusted else ''}."
         )
     raise _not_found(store, wanted)
 

@@ -73,7 +73,10 @@ class ConfigFile:
         lines = [(self.line_of(problem.key), problem) for problem in problems]
         lines.sort(key=lambda found: found[0])
         return ConfigInvalid(
-            [f"{self.path}:{line}: {'.'.join(map(str, problem.key))}: {problem.words}" for line, problem in lines]
+            [
+                ": ".join(filter(None, (f"{self.path}:{line}", ".".join(map(str, problem.key)), problem.words)))
+                for line, problem in lines
+            ]
         )
 
     def line_of(self, key: Key) -> int:

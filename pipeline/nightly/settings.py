@@ -306,7 +306,9 @@ class Config(Settings):
     @model_validator(mode="after")
     def _signs_what_it_removes(self) -> Self:
         if self.signing and self.retention and not self.trust.keys:
-            raise ValueError("needs keys in [trust], so that retention can sign the removal of signed backups")
+            raise ValueError(
+                "[signing] with [retention.NAME] needs keys in [trust], so that retention can sign the removal of signed backups"
+            )
         return self
 
 

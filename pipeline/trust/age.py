@@ -81,7 +81,8 @@ class Identities:
         except pyrage.IdentityError:
             # pgstow never repeats a line, which may be a secret with a typing error.
             raise InvalidRequest(
-                f"{name} has a line that is no identity: each line must be a comment, or a key that begins with {_SECRET_KEY}."
+                f"{name} has a line that is no identity: each line must be a comment, or a key that begins with {_SECRET_KEY}; "
+                "a private key of ssh needs a file of its own."
             ) from None
         if not keys:
             raise InvalidRequest(f"{name} has no identity.")

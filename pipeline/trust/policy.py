@@ -71,6 +71,10 @@ class Trust:
         """Return the trust in one more key, for one purpose."""
         return Trust((*self.keys, TrustedKey(key, frozenset({purpose}))))
 
+    def has(self, key: SSlibKey, purpose: Purpose) -> bool:
+        """True if the key is trusted for the purpose."""
+        return any(one.key.keyid == key.keyid and purpose in one.purposes for one in self.keys)
+
     def read(self, envelope: bytes, key: str, kind: type[P]) -> Signed[P]:
         """Return the statement of a trusted key about the object ``key``, from the bytes of its envelope.
 

@@ -30,7 +30,7 @@ def open_signer(uri: str, passphrase_file: Path | None = None) -> Signer:
     if scheme in _KMS and place:
         return _open_service(uri, place, _KMS[scheme])
     # The text may be a private key that was pasted by mistake.
-    raise InvalidRequest("Name the private key that signs by file:PATH, awskms:KEY or gcpkms:KEY.")
+    raise InvalidRequest("The key that signs needs a scheme: give file:PATH, awskms:KEY or gcpkms:KEY.")
 
 
 def _open_file(uri: str, path: Path, passphrase_file: Path | None) -> Signer:
@@ -39,7 +39,10 @@ def _open_file(uri: str, path: Path, passphrase_file: Path | None) -> Signer:
     try:
         key = serialization.load_pem_private_key(data, passphrase)
     except TypeError as exc:  # a passphrase is missing, or is given for a key that isn't encrypted
-        hint = "needs the file of its passphrase" if passphrase is None else "isn't encrypted: give no passphrase"
+        if passphrase is None:
+            hint = "is encrypted: give --sign-passphrase-file, or passphrase_file in pgstow.toml"
+        else:
+            hint = "isn't encrypted: give no passphrase"
         raise InvalidRequest(f"The private key {path} {hint}.") from exc
     except Exception as exc:  # cryptography has several exceptions for keys that it can't load
         wrong = "The passphrase is wrong, or " if passphrase is not None else ""

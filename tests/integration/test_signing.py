@@ -22,8 +22,8 @@ def test_a_signed_backup_is_trusted_and_an_unsigned_one_is_not(
     store, states = stored_sample.folder, tmp_path / "states"
     trusted = ("--from", store, "--trusted-key", key.public)
     unsigned = stored_sample.manifest.backup_id
-    assert_one_sentence(
-        run_pgstow("restore", *trusted, "--to-directory", tmp_path / "none", "-q"), NOT_FOUND, "not signed"
+    assert "is not believed: it is not signed. If such a backup is yours, name it by its ID, and add --unsigned." in (
+        assert_one_sentence(run_pgstow("restore", *trusted, "--to-directory", tmp_path / "none", "-q"), NOT_FOUND)
     )
     sign = ("--sign-with", f"file:{key.private}", "--writer", "db1", "--state-dir", states)
     made = run_pgstow("backup", stored_sample.source, "--to", store, "--cluster", "prod", "--json", *sign)
@@ -103,6 +103,7 @@ def test_a_run_signs_what_it_makes_proves_and_removes(
 ) -> None:
     store, config = tmp_path / "store", tmp_path / "pgstow.toml"
     store.mkdir()
+    other = make_key(tmp_path, "other")
     text = f"""
         [databases.shop]
         conninfo = "{stored_sample.source}"
@@ -120,7 +121,10 @@ def test_a_run_signs_what_it_makes_proves_and_removes(
         """
     config.write_text(text)
     refused = assert_one_sentence(run_pgstow("config", "check", "--config", config), BAD_INPUT)
-    assert "needs keys in [trust]" in refused
+    assert f"{config}:1: [signing] with [retention.NAME] needs keys in [trust]" in refused
+    for keys in (other.public, f"{key.public}:verify"):
+        config.write_text(text + f'[trust]\nkeys = ["{keys}"]')
+        assert "add its public key" in assert_one_sentence(run_pgstow("config", "check", "--config", config), BAD_INPUT)
     config.write_text(text.replace("file:", "file:/nowhere") + f'[trust]\nkeys = ["{key.public}"]')
     assert "can't be read" in assert_one_sentence(run_pgstow("run", "--config", config, "-q"), BAD_INPUT)
 

@@ -160,7 +160,7 @@ def test_a_file_that_holds_no_such_key_is_refused(key: KeyFiles, tmp_path: Path)
 
 def test_an_encrypted_key_needs_the_file_of_its_passphrase(tmp_path: Path) -> None:
     files, passphrase = make_key(tmp_path, "key", "p256", "-aes256", "-pass", "pass:secret"), tmp_path / "passphrase"
-    with pytest.raises(InvalidRequest, match="needs the file of its passphrase"):
+    with pytest.raises(InvalidRequest, match="is encrypted: give --sign-passphrase-file"):
         files.signer.sign(b"")
     passphrase.write_text("secret\n")
     signer = open_signer(f"file:{files.private}", passphrase)
