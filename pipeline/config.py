@@ -129,9 +129,9 @@ class Limits:
         ``copies`` is the number of further objects of this size that ``memory`` must hold.
         """
         if self.memory < (2 + copies) * largest_object:
-            needed = "three objects of a sealed backup" if copies else "two objects"
+            needed = "three objects of a sealed backup," if copies else "two objects"
             raise InvalidRequest(
-                f"The memory limit must hold {needed}, of {largest_object / MIB:,g} MiB each, but is only {self.memory / MIB:,g} MiB: "
+                f"The memory limit must hold {needed} of {largest_object / MIB:,g} MiB each, but is only {self.memory / MIB:,g} MiB: "
                 "see --memory and --object-size."
             )
 

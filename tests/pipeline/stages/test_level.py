@@ -188,7 +188,7 @@ def test_a_piece_passes_once_no_other_is_in_the_queue() -> None:
         chooser.begin(size, 3)
     for size in sizes:
         assert waits()
-        chooser.end(size, 3, Compressed(b"frame", 3, 0.0, 0.0))
+        chooser.end(size, 3, Compressed(bytes(size // 3), 3, 0.0, 0.0))
     assert not waits()
 
 

@@ -63,7 +63,7 @@ run "four_accounts" {
       pruner-reads-tombstones       = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/pruned/\") || api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/pruned/\")"
       pruner-creates-tombstones     = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/pruned/\")"
       pruner-lists                  = "api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/\")"
-      pruner-deletes                = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/data/\") || resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/manifests/\") || resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/attestations/\")"
+      pruner-deletes                = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/data/\") || resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/manifests/\") || resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/attestations/\") || resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/keys/\")"
     }
     error_message = "Each grant is held to its prefix."
   }
