@@ -30,7 +30,7 @@ KEYWORDS |= {"with", "recursive", "select", "union", "on", "using", "join", "lat
 CALL = re.compile(r"(?<![\w.%])([a-z_]+) ?\(", re.IGNORECASE)
 CATALOG = re.compile(r"\b(?:FROM|JOIN) (pg_\w+)(?!\w*\.)")
 CAST = re.compile(r"::(?!bigint|integer|boolean)([a-z_]\w*)(?!\w*\.)")
-ALIASES = {"money", "names", "wanted", "parts"}
+ALIASES = {"chain", "money", "names", "wanted", "parts"}
 """Aliases of tables inside a query. A list of columns follows each in parentheses, so the alias looks like a function."""
 
 
