@@ -40,7 +40,7 @@ class Plan:
     cores: int = _option(16, "the cores of pgstow's machine; the server has a machine of its own with as many")
     jobs: int = _option(16, "pgstow's --jobs")
     transfers: int = _option(16, "pgstow's --transfers")
-    dump_share: float = _option(0.7, "the share of the data that one job has to dump: that of the largest table")
+    dump_share: float = _option(0.0, "the share of the data that one job has to dump: 0 with --split-tables auto")
     restore_share: float = _option(0.0, "the share of the data that one job has to restore: 0 with --split-tables auto")
     request_mb: float = _option(
         85.0, "the speed of one request in MB/s; Amazon's rule is one request for each 85 to 90 MB/s"
