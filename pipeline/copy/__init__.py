@@ -1,0 +1,1 @@
+"""pgstow copy: backups from one store to another."""
