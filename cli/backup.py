@@ -81,7 +81,7 @@ def backup(
     split_tables: what.SplitTables = "auto",
     level: what.Level = "auto",
     transfers: options.Transfers = 4,
-    memory: options.Memory = parse_size(options.MEMORY_DEFAULT),
+    memory: options.BackupMemory = parse_size(options.BACKUP_MEMORY_DEFAULT),
     spool_limit: what.SpoolLimit = parse_size(what.SPOOL_DEFAULT),
     object_size: what.ObjectSize = parse_size(what.OBJECT_DEFAULT),
     spool_dir: options.SpoolDir = None,

@@ -55,7 +55,7 @@ def check(
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 20,
     jobs: options.Jobs = None,
-    memory: options.Memory = parse_size(options.MEMORY_DEFAULT),
+    memory: options.BackupMemory = parse_size(options.BACKUP_MEMORY_DEFAULT),
     spool_limit: what.SpoolLimit = parse_size(what.SPOOL_DEFAULT),
     spool_dir: options.SpoolDir = None,
     bin_dir: options.BinDir = None,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 MEMORY_DEFAULT = "192MiB"
+BACKUP_MEMORY_DEFAULT = "128MiB"
 STORE_VARIABLE = "PGSTOW_STORE"
 STORE = "The store"
 LIMITS = "Resources"
@@ -137,16 +138,20 @@ Transfers: TypeAlias = Annotated[
         rich_help_panel=LIMITS,
     ),
 ]
-Memory: TypeAlias = Annotated[
-    int,
-    typer.Option(
+
+
+def _memory(default: str) -> Any:
+    return typer.Option(
         metavar="SIZE",
         parser=parse_size,
         help="Memory for data on its way, such as 512MiB",
-        show_default=MEMORY_DEFAULT,
+        show_default=default,
         rich_help_panel=LIMITS,
-    ),
-]
+    )
+
+
+Memory: TypeAlias = Annotated[int, _memory(MEMORY_DEFAULT)]
+BackupMemory: TypeAlias = Annotated[int, _memory(BACKUP_MEMORY_DEFAULT)]
 SpoolDir: TypeAlias = Annotated[
     Path | None,
     typer.Option(

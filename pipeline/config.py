@@ -106,7 +106,7 @@ class Limits:
     """Which tables several jobs dump or load together."""
     transfers: int = 4
     """The most objects that are sent to or read from the store at once."""
-    memory: int = 192 * MIB
+    memory: int = 128 * MIB
     """The most bytes of data in memory."""
     spool: int = 256 * MIB
     """The most bytes of the spool on the local disk."""

@@ -20,8 +20,10 @@ from pipeline.trust.seal import Seal
 from storage_backends import StorageError
 
 _TICK = 0.2  # seconds
-_FIRST_OBJECTS = 3
+_FIRST_OBJECTS = 2
 """With this number of objects on their way, the link is busy until the first upload ends and shows the link's speed."""
+_TELLING = 16
+"""The most that ``object_size`` may be larger than an object whose upload shows the link's speed."""
 _TAIL = 6  # bytes: the end of COPY's data, and the end of the line before it
 
 
@@ -98,9 +100,10 @@ class ArchiveWriter:
         # One thread is enough to seal, since pyrage holds the interpreter's lock. With one thread, only one object is in memory twice.
         self._sealing = workers.pool(1, "seal")
         self._uploading = {place: workers.pool(limits.transfers, "upload") for place in destinations.open}
-        self._uploads = {place: Uploads(limits.transfers) for place in destinations.open}
+        self._telling = limits.object_size // _TELLING
+        self._uploads = {place: Uploads(limits.transfers, self._telling) for place in destinations.open}
         self._untried = set(destinations.open)
-        """The destinations to which no upload has ended."""
+        """The destinations to which no upload has ended that shows the link's speed."""
         self._passing: dict[str, _Passing] = {}
         self._completed: list[ArchivedFile] = []
         self._on_their_way: dict[int, _OnItsWay] = {}
@@ -244,8 +247,9 @@ class ArchiveWriter:
 
     def _sent(self, number: int, destination: Destination, result: StoredObject | StorageError | None) -> None:
         self._uploads[destination].end(number, time.monotonic())
-        self._untried.discard(destination)
         on_its_way = self._on_their_way[number]
+        if len(on_its_way.draft.body) >= self._telling:
+            self._untried.discard(destination)
         on_its_way.copies -= 1
         if not on_its_way.copies:
             self._sending -= len(on_its_way.draft.body)

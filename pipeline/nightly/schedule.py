@@ -8,7 +8,7 @@ from typing import Literal
 Every = Literal["hour", "day", "week", "month"]
 
 _MEMORY = "1G"
-"""The most memory that a run takes with the default limits: 192 MiB of data, pgstow itself, and pg_dump's processes."""
+"""The most memory that a run takes with the default limits: 128 MiB of data, pgstow itself, and pg_dump's processes."""
 
 
 @dataclass(frozen=True, slots=True)

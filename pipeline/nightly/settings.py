@@ -87,7 +87,7 @@ class Options(Settings):
     )
     memory: Size | None = Field(
         default=None,
-        description="The most memory for data on its way between the database and the stores; default: 192MiB",
+        description="The most memory for data on its way between the database and the stores; default: 128MiB",
     )
     spool_limit: Size | None = Field(
         default=None,

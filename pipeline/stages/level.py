@@ -44,8 +44,10 @@ class Uploads:
     The progress of an upload is unknown. So each active upload counts as sent at the same speed as the others.
     """
 
-    def __init__(self, transfers: int) -> None:
+    def __init__(self, transfers: int, least: int = 0) -> None:
+        """``least`` is the size in bytes of an object from which on its upload shows the link's speed, and not only the link's delay."""
         self._transfers = transfers
+        self._least = least
         self._active: dict[int, _Active] = {}
         """By the object's number."""
         self._waiting: dict[int, int] = {}
@@ -66,7 +68,8 @@ class Uploads:
         """Record that the store has the object, or has refused it."""
         self._advance(now)
         ended = self._active.pop(number)
-        self._ended.append((ended.size, self._share - ended.began))
+        if ended.size >= self._least:
+            self._ended.append((ended.size, self._share - ended.began))
         self._begin()
         if not self._active:
             self._ended.clear()
@@ -74,7 +77,7 @@ class Uploads:
     def seconds_left(self, now: float) -> float:
         """Return for how many seconds the objects will probably keep the link busy.
 
-        Until the first upload ends, half of each active object counts as sent. So the longer the uploads have taken, the longer they will
+        Until the link's speed is known, half of each active object counts as sent. So the longer the uploads have taken, the longer they will
         still take.
         """
         self._advance(now)

@@ -15,8 +15,7 @@ from pipeline.errors import BackupDamaged
 from pipeline.stages.compress import Compressor, decompress
 
 _BLOCK = tarfile.BLOCKSIZE
-_SMALLER_FIRST = 3  # times that the size of the first object is halved
-_PER_SIZE = 2  # objects of each smaller size
+_SMALLER_FIRST = (8, 4, 4, 2, 2, 2, 2)  # object_size divided by the sizes of the first objects
 _MEMBER_OVERHEAD = 256  # bytes that a header's frame and the end of the archive take at most
 _NAME, _SIZE, _CHECKSUM = slice(0, tarfile.LENGTH_NAME), slice(124, 135), slice(148, 155)
 """The fields of a tar header that differ between the members of a pack."""
@@ -61,7 +60,7 @@ class Packer:
     A file whose frames fill less than half an object goes into the current pack; a larger file becomes slices. So objects are at least half
     full, with three exceptions: the last pack, the last slice of each file, and objects that :meth:`cut_largest` cut.
 
-    The first six objects are smaller: two have an eighth, two have a quarter, and two have half of ``object_size``. So uploads begin soon
+    The first seven objects are smaller: one has an eighth, two have a quarter, and four have half of ``object_size``. So uploads begin soon
     after the dump begins, and then don't pause.
     """
 
@@ -159,7 +158,7 @@ class Packer:
     @property
     def full_size(self) -> int:
         """The size in bytes at which an object is now complete."""
-        return self._object_size >> max(0, _SMALLER_FIRST - self._cuts // _PER_SIZE)
+        return self._object_size // (_SMALLER_FIRST[self._cuts] if self._cuts < len(_SMALLER_FIRST) else 1)
 
     def _next_number(self) -> int:
         self._drafts += 1

@@ -85,10 +85,10 @@ def test_requests_are_full_objects_and_the_further_ones_of_the_benchmark(record:
 
 
 def test_more_transfers_and_cores_need_more_memory(record: Record) -> None:
-    assert memory_option(Plan(transfers=4, cores=2)) == 192 * MIB
+    assert memory_option(Plan(transfers=1, cores=1)) == 128 * MIB
     plan = Plan(transfers=16, cores=16)
     assert memory_option(plan) == (16 * 32 + 16 * 4) * MIB
-    assert most_memory(backup_costs(record), plan) == (250 + 2 * (576 - 192)) * MIB
+    assert most_memory(backup_costs(record), plan) == (250 + 2 * (576 - 128)) * MIB
 
 
 def test_the_print_names_the_bound_and_the_costs(record: Record) -> None:
