@@ -1,7 +1,7 @@
 """``pgstow copy``."""
 
 import dataclasses
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -116,13 +116,7 @@ def copy(
             stack.enter_context(closing(target))
         with if_stopped(_UNFINISHED), show_progress(quiet=quiet or json) as notify:
             result = copy_backups(request, source, targets, notify, datetime.now(UTC))
-    errors = [one.error for one in result.outcomes if one.error]
-    for one in result.outcomes:
-        if one.error:
-            ref = one.ref
-            print_error(
-                f"{ref.cluster}/{ref.database} {ref.backup_id} is not in {one.target}: {sentence_of(one.error)}"
-            )
+    _print_errors(result.outcomes)
     told = [_describe(url, result.outcomes) for url in dict.fromkeys(target.url for target in targets)]
     if result.tombstones:
         told.append(f"{counted(result.tombstones, 'tombstone')} copied.")
@@ -134,8 +128,20 @@ def copy(
                 _print_table(result.outcomes)
             for sentence in told:
                 print(sentence)
-    if codes := set(map(exit_code_of, errors)):
+    if codes := {exit_code_of(one.error) for one in result.outcomes if one.error}:
         raise typer.Exit(ExitCode.DAMAGED if ExitCode.DAMAGED in codes else min(codes))
+
+
+def _print_errors(outcomes: "Sequence[CopyOutcome]") -> None:
+    """Print each error once. If a store is down, many backups have the same error."""
+    backups = defaultdict[tuple[str, str], list[str]](list)
+    for one in outcomes:
+        if one.error:
+            name = f"{one.ref.cluster}/{one.ref.database} {one.ref.backup_id}"
+            backups[one.target, sentence_of(one.error)].append(name)
+    for (url, sentence), names in backups.items():
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        print_error(f"Not copied to {url}: {names[0]}{more}. {sentence}")
 
 
 def _describe(url: str, outcomes: "Sequence[CopyOutcome]") -> str:

@@ -19,7 +19,7 @@ from pipeline.copy.tombstones import copy_tombstones
 from pipeline.copy.transfer import Receiver, send_objects
 from pipeline.errors import BackupDamaged, PipelineError
 from pipeline.events import Notify, Started
-from storage_backends import ObjectAlreadyExists, StorageBackend, StorageError, TransientStorageError
+from storage_backends import BucketNotFound, ObjectAlreadyExists, StorageBackend, StorageError, TransientStorageError
 
 
 def copy(
@@ -150,7 +150,7 @@ class _Copier:
         target, error = receiver.target, receiver.error
         state = CopyState.FAILED if error else CopyState.MISSING if self._request.dry_run else CopyState.COPIED
         self.outcomes[ref, target] = CopyOutcome(ref, target.store.url, state, receiver.objects, receiver.size, error)
-        if isinstance(error, TransientStorageError) and is_down(target.store):
+        if isinstance(error, (TransientStorageError, BucketNotFound)) and is_down(target.store):
             target.down = error
 
 

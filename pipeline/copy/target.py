@@ -12,7 +12,14 @@ from pipeline.catalog.signature import read_signature, read_tombstone
 from pipeline.copy.request import CopyRequest, CopyState
 from pipeline.errors import ManifestInvalid, Untrusted
 from pipeline.trust.statement import Link
-from storage_backends import ObjectAlreadyExists, ObjectNotFound, ObjectTooLarge, StorageBackend, StorageError
+from storage_backends import (
+    BucketNotFound,
+    ObjectAlreadyExists,
+    ObjectNotFound,
+    ObjectTooLarge,
+    StorageBackend,
+    StorageError,
+)
 from storage_backends.retrying import with_patience
 
 _PROBE = 5.0
@@ -35,10 +42,15 @@ class Target:
 
     @classmethod
     def look(cls, store: StorageBackend, cluster: str | None) -> "Target":
-        """Return the target, with the backups of a cluster or of all clusters. If the store can't be listed, it is down."""
+        """Return the target, with the backups of a cluster or of all clusters. If the store can't be listed, it is down.
+
+        A folder that doesn't exist has no backups: perhaps the first object makes the folder.
+        """
         try:
             manifests = {one.ref: one for one in list_manifests(store, cluster).manifests}
             keys = [info.key for info in store.list(tombstones_prefix(cluster))]
+        except BucketNotFound:
+            return cls(store)
         except StorageError as exc:
             return cls(store, down=exc)
         return cls(store, manifests, {ref for key in keys if (ref := BackupRef.of_tombstone_key(key))})

@@ -12,7 +12,14 @@ from pipeline.config import Limits
 from pipeline.copy.target import Target, put_record, taken
 from pipeline.events import Notify, Progress
 from pipeline.stages.download import download, objects_at_once, tell_replaced
-from storage_backends import ObjectAlreadyExists, ObjectNotFound, ObjectTooLarge, StorageBackend, StorageError
+from storage_backends import (
+    BucketNotFound,
+    ObjectAlreadyExists,
+    ObjectNotFound,
+    ObjectTooLarge,
+    StorageBackend,
+    StorageError,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +47,8 @@ class Receiver:
                         if info.size != stored.size:
                             raise taken(self.target.store, info.key)
                         self.there.add(info.key)
+        except BucketNotFound:
+            pass  # perhaps the first object makes the folder
         except StorageError as exc:
             self.error = exc
 
