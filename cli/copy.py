@@ -140,8 +140,8 @@ def _print_errors(outcomes: "Sequence[CopyOutcome]") -> None:
             name = f"{one.ref.cluster}/{one.ref.database} {one.ref.backup_id}"
             backups[one.target, sentence_of(one.error)].append(name)
     for (url, sentence), names in backups.items():
-        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-        print_error(f"Not copied to {url}: {names[0]}{more}. {sentence}")
+        are = f" and {len(names) - 1:,} more are" if len(names) > 1 else " is"
+        print_error(f"{names[0]}{are} not copied to {url}: {sentence}")
 
 
 def _describe(url: str, outcomes: "Sequence[CopyOutcome]") -> str:

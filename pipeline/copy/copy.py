@@ -12,6 +12,7 @@ from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef
 from pipeline.catalog.listing import ListedManifest, list_manifests, tell_odd
 from pipeline.catalog.manifest import Member
 from pipeline.catalog.reader import read_manifest_bytes
+from pipeline.concurrency import Workers
 from pipeline.copy.request import CopyOutcome, CopyRequest, CopyResult, CopyState
 from pipeline.copy.source import SourceBackup, choose, read_attestations, read_backup
 from pipeline.copy.target import Target, is_down
@@ -19,7 +20,11 @@ from pipeline.copy.tombstones import copy_tombstones
 from pipeline.copy.transfer import Receiver, send_objects
 from pipeline.errors import BackupDamaged, PipelineError
 from pipeline.events import Notify, Started
-from storage_backends import BucketNotFound, ObjectAlreadyExists, StorageBackend, StorageError, TransientStorageError
+from storage_backends import ObjectAlreadyExists, StorageBackend, StorageError
+
+_READERS = 8  # manifests compared at once
+_SMALL = 2 * 1024 * 1024
+"""Manifests of more bytes are compared one by one, so that only few are in memory."""
 
 
 def copy(
@@ -41,6 +46,7 @@ def copy(
     databases = {(one.ref.cluster, one.ref.database) for one in wanted}
     tombstones = copy_tombstones(request, source, targets, databases, listed.keys())
     copier = _Copier(request, source, targets, listed, notify, now)
+    copier.look_up(wanted)
     for one in wanted:
         copier.copy(one)
     return CopyResult(list(copier.outcomes.values()), tombstones)
@@ -71,35 +77,43 @@ class _Copier:
     def copy(self, listed: ListedManifest, vouched: str | None = None) -> None:
         """Copy a backup to all targets that lack it. ``vouched`` is as for :func:`read_backup`."""
         ref = listed.ref
-        receivers = [Receiver(target) for target in self._targets if self._lacks(target, listed)]
+        receivers = [Receiver(target) for target in self._targets if self._lacks(listed, target)]
         if not receivers:
             return
         try:
-            if self._down:
-                raise self._down
             backup = read_backup(self._request, self._source, listed, vouched, self._now)
             self._copy_members(backup, receivers)
             self._send(backup, receivers)
         except (PipelineError, StorageError) as exc:
-            if isinstance(exc, TransientStorageError) and is_down(self._source):
-                self._down = exc
+            self._check_source(exc)
             for receiver in receivers:
                 receiver.error = receiver.error or exc
         for receiver in receivers:
             self._end(ref, receiver)
 
-    def _lacks(self, target: Target, listed: ListedManifest) -> bool:
+    def look_up(self, wanted: Sequence[ListedManifest]) -> None:
+        """Look up which of the backups the targets had before. Small manifests are compared several at once, and others later."""
+        known = [
+            (one, target) for one in wanted for target in self._targets if _is_small(one, target.manifests.get(one.ref))
+        ]
+        with Workers() as workers:
+            for _ in workers.map(lambda pair: self._lacks(*pair), known, threads=_READERS, name="manifest"):
+                pass
+
+    def _lacks(self, listed: ListedManifest, target: Target) -> bool:
         """True if the backup must be copied to the target. Otherwise, there is an outcome afterwards."""
         place, url = (listed.ref, target), target.store.url
         if place in self.outcomes:
             return False
-        error: Exception | None = target.down
+        error: Exception | None = target.down or self._down
         state: CopyState | None = None
         if error is None:
             try:
                 state = target.find(self._request, self._source, listed)
             except (PipelineError, StorageError) as exc:
                 error = exc
+                target.check(exc)
+                self._check_source(exc)
         if error:
             self.outcomes[place] = CopyOutcome(listed.ref, url, CopyState.FAILED, error=error)
         elif state:
@@ -150,8 +164,16 @@ class _Copier:
         target, error = receiver.target, receiver.error
         state = CopyState.FAILED if error else CopyState.MISSING if self._request.dry_run else CopyState.COPIED
         self.outcomes[ref, target] = CopyOutcome(ref, target.store.url, state, receiver.objects, receiver.size, error)
-        if isinstance(error, (TransientStorageError, BucketNotFound)) and is_down(target.store):
-            target.down = error
+        if error:
+            target.check(error)
+
+    def _check_source(self, error: Exception) -> None:
+        if isinstance(error, StorageError) and is_down(self._source, error):
+            self._down = error
+
+
+def _is_small(one: ListedManifest, there: ListedManifest | None) -> bool:
+    return there is not None and max(one.size, there.size) <= _SMALL
 
 
 def _member_error(target: Target, ref: BackupRef, member: Member) -> Exception | None:

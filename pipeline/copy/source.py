@@ -1,7 +1,7 @@
 """Chooses the backups to copy, and reads their records from the source."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,15 +36,18 @@ def choose(
 ) -> list[ListedManifest]:
     """Return the backups in the listing that the request asks for: first those of whole servers, then the others, the oldest first.
 
-    If the request names one backup, raises as :func:`find_stored` does. Raises BackupNotFound if no backup fits.
+    If the request names a whole server's backup, its members are returned, too.
+
+    Raises BackupNotFound if no backup fits. If the request names a backup, also raises as :func:`find_stored` does.
     """
     if request.backup is not None:
         wanted = BackupSelector(
             request.backup, request.cluster, request.database, trust=request.trust, unsigned=request.unsigned
         )
         found = find_stored(source, wanted, notify).manifest
-        named = BackupRef(found.cluster, found.database, found.backup_id)
-        return [one for one in listed if one.ref == named]
+        named = {BackupRef(found.cluster, found.database, found.backup_id)}
+        named |= {BackupRef(found.cluster, member.database, member.backup_id) for member in found.members}
+        return _in_order(one for one in listed if one.ref in named)
     since = None if request.at_most_age is None else now - request.at_most_age
     chosen = [
         one
@@ -53,6 +56,10 @@ def choose(
     ]
     if not chosen:
         raise BackupNotFound(f"There is no such backup in {source.url}; pgstow list shows what there is.")
+    return _in_order(chosen)
+
+
+def _in_order(chosen: Iterable[ListedManifest]) -> list[ListedManifest]:
     # The signature of a cluster manifest covers its members. So each member must first be looked at together with it.
     return sorted(chosen, key=lambda one: (one.ref.database != CLUSTER, one.ref.backup_id, one.ref.manifest_key))
 

@@ -19,6 +19,7 @@ from storage_backends import (
     ObjectTooLarge,
     StorageBackend,
     StorageError,
+    TransientStorageError,
 )
 from storage_backends.retrying import with_patience
 
@@ -58,6 +59,11 @@ class Target:
     def knows(self, ref: BackupRef) -> bool:
         """True if the store had the backup or its tombstone before."""
         return ref in self.manifests or ref in self.tombstones
+
+    def check(self, error: Exception) -> None:
+        """Find out if the store is down, after a request for a backup failed with this error."""
+        if isinstance(error, StorageError) and is_down(self.store, error):
+            self.down = error
 
     def find(self, request: CopyRequest, source: StorageBackend, listed: ListedManifest) -> CopyState | None:
         """Return :attr:`CopyState.PRESENT` or :attr:`CopyState.REMOVED`; None if the backup must be copied.
@@ -122,8 +128,10 @@ def taken(store: StorageBackend, key: str) -> ObjectAlreadyExists:
     )
 
 
-def is_down(store: StorageBackend) -> bool:
-    """True if the store doesn't answer a small request within a few seconds."""
+def is_down(store: StorageBackend, error: StorageError) -> bool:
+    """True if ``error`` may pass, but the store doesn't even answer a small request within a few seconds, or if its bucket is missing."""
+    if not isinstance(error, (TransientStorageError, BucketNotFound)):
+        return False
     try:
         next(iter(with_patience(store, _PROBE).list(tombstones_prefix())), None)
     except StorageError:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from support.faulty_http import Fault
 from support.object_stores import StoreBucket
 from support.pgstow import assert_one_sentence, committed_backups, finish, run_pgstow, start_pgstow, wait_until
 from support.postgres_fixtures import Database
+from support.shelf import BackupBuilder
 from support.signing import make_key
 from support.stored_sample import OBJECT_SIZE, StoredSample
 
 from cli.errors import ExitCode
 from demo import compare
+from storage_backends.local import LocalBackend
 
 
 def test_a_sealed_and_signed_backup_from_s3_over_gcs_and_a_folder_back_to_s3(
@@ -90,7 +93,7 @@ def test_a_copy_that_was_killed_goes_on(stored_sample: StoredSample, s3: FaultyS
 def test_bytes_that_change_on_their_way_are_no_copy(stored_sample: StoredSample, s3: FaultyStore) -> None:
     command = ("copy", "latest", "--from", stored_sample.folder, "--to", s3.url, "--quiet")
     s3.proxy.fail(with_=Fault.FLIP_SENT, method="PUT", path="/data/")
-    assert_one_sentence(run_pgstow(*command), ExitCode.STORE, "Not copied to s3://.*other bytes")
+    assert_one_sentence(run_pgstow(*command), ExitCode.STORE, "is not copied to s3://.*other bytes")
     assert committed_backups(s3.bucket.url) == []
     s3.proxy.fail(with_=Fault.RESET_AFTER, method="PUT", path="/manifests/")
     assert run_pgstow(*command).exit_code == 0
@@ -101,7 +104,7 @@ def test_damage_is_named(stored_sample: StoredSample, tmp_path: Path) -> None:
     stored = stored_sample.manifest.objects[0]
     stored_sample.path(stored).write_bytes(b"x" * stored.size)
     command = ("copy", "--all", "--from", stored_sample.folder, "--to", tmp_path / "copy", "--quiet")
-    assert_one_sentence(run_pgstow(*command), ExitCode.DAMAGED, f"^pgstow: Not copied to .*{stored.key} is not what")
+    assert_one_sentence(run_pgstow(*command), ExitCode.DAMAGED, f"is not copied to file://.*{stored.key} is not what")
     assert committed_backups(tmp_path / "copy") == []
 
 
@@ -114,6 +117,15 @@ def test_names_from_a_store_do_not_control_the_terminal(stored_sample: StoredSam
         result = run_pgstow("copy", "--all", "--from", stored_sample.folder, "--to", tmp_path / "copy", *more)
         assert result.exit_code == 0, result
         assert "\x1b" not in result.stdout + result.stderr
+
+
+def test_the_lock_of_the_original_is_not_shown_for_a_copy_in_a_folder(tmp_path: Path) -> None:
+    until = datetime.now(UTC) + timedelta(days=9)
+    BackupBuilder(LocalBackend(tmp_path / "original")).add(timedelta(), retained_until=until)
+    command = ("copy", "--all", "--from", tmp_path / "original", "--to", tmp_path / "copy")
+    assert run_pgstow(*command).exit_code == 0
+    listed = run_pgstow("list", "--from", tmp_path / "copy")
+    assert (listed.exit_code, "LOCKED" in listed.stdout) == (0, False)
 
 
 def test_what_to_copy_must_be_clear(tmp_path: Path) -> None:

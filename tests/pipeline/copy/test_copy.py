@@ -1,7 +1,7 @@
 """Copies keep their bytes, are whole or not there, and go on where they stopped."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,15 @@ from pipeline.errors import BackupDamaged, BackupNotFound, InvalidRequest
 from pipeline.prune.gc import GcRequest, collect, find_leftovers
 from pipeline.prune.policy import Policy
 from pipeline.prune.prune import PruneRequest, plan
-from storage_backends import AccessDenied, ObjectAlreadyExists, ObjectInfo, StorageBackend, StorageError, open_backend
+from storage_backends import (
+    AccessDenied,
+    ObjectAlreadyExists,
+    ObjectInfo,
+    StorageBackend,
+    StorageError,
+    TransientStorageError,
+    open_backend,
+)
 from storage_backends.backend import Body
 from storage_backends.memory import MemoryBackend
 
@@ -34,17 +42,35 @@ class Store(CountingStore):
     def __init__(self, fails: Callable[[str, str], object] = lambda _kind, _key: None, **options: datetime) -> None:
         super().__init__(MemoryBackend(retain_until=options.get("retain_until")))
         self.fails = fails
+        self.tried = set[BackupRef | None]()
+        """The backups whose data were put or read so far."""
+        self.is_down = False
+        """True if listings fail."""
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        if self.is_down:
+            raise TransientStorageError("the store is down")
+        return super().list(prefix)
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+        self.tried |= {BackupRef.of_key(key)} if key.startswith("data/") else set()
         self.fails("PUT", key)
         return super().put(key, body, sha256=sha256)
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
+        self.tried |= {BackupRef.of_key(key)} if key.startswith("data/") else set()
         self.fails("GET", key)
         return super().get(key, offset=offset, length=length, at_most=at_most)
 
-    def keys(self, kind: str, prefix: str = "") -> list[str]:
+    def keys(self, kind: str, prefix: str = "") -> Sequence[str]:
         return [key for one, key in self.requests if one == kind and key.startswith(prefix)]
+
+
+class WithoutChecksums(Store):
+    """A store whose listings have no checksums."""
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        yield from (replace(info, checksum=None) for info in super().list(prefix))
 
 
 @pytest.fixture
@@ -109,6 +135,56 @@ def test_the_manifest_comes_last_and_each_object_is_read_once_for_all_targets(
         assert (BackupRef.of_key(attestation), manifest) == (ref, ref.manifest_key)
         assert attestation.startswith("attestations/")
     assert sorted(source.keys("GET", "data/")) == sorted(set(source.keys("GET", "data/")))
+
+
+def test_manifests_are_compared_if_listings_have_no_checksums(shelf: BackupBuilder, source: Store) -> None:
+    same, other, target = shelf.add(DAY), shelf.add(2 * DAY), WithoutChecksums()
+    run(source, target)
+    target.delete([other.manifest_key])
+    put(target, other.manifest_key, source.get(other.manifest_key).replace(b"a test", b"a liar"))
+    source.requests.clear()
+    target.requests.clear()
+    assert states(run(source, target)) == {same: "present", other: "failed"}
+    for store in (source, target):
+        assert sorted(store.keys("GET")) == sorted([same.manifest_key, other.manifest_key])
+    assert not target.keys("PUT")
+
+
+@pytest.mark.parametrize("which", ["source", "target"])
+def test_a_store_that_is_down_is_not_asked_for_each_backup(shelf: BackupBuilder, which: str) -> None:
+    for age in range(1, 5):
+        shelf.add(age * DAY)
+    source, target, another = shelf.store, Store(), Store()
+    bad = source if which == "source" else target
+    assert isinstance(bad, Store)
+
+    def fail(_kind: str, key: str) -> None:
+        if key.startswith("data/"):
+            bad.is_down = True
+            raise TransientStorageError(f"{key}: the store failed (gave up after 9 attempts in 300 s)")
+
+    bad.fails = fail
+    bad.tried.clear()
+    outcomes = run(source, target, another, request=replace(ALL, limits=Limits(transfers=1)))
+    failed = [one for one in outcomes if one.error]
+    assert len(failed) == (8 if which == "source" else 4)
+    assert len({str(one.error) for one in failed}) == 1
+    assert len(bad.tried) == 1
+    bad.fails, bad.is_down = (lambda _kind, _key: None), False
+    assert {one.state.value for one in run(source, target, another)} <= {"copied", "present"}
+
+
+def test_one_object_that_the_source_never_gives_costs_only_its_backup(
+    shelf: BackupBuilder, source: Store, target: Store
+) -> None:
+    good, bad = shelf.add(DAY), shelf.add(2 * DAY)
+
+    def fail(_kind: str, key: str) -> None:
+        if key.startswith(bad.data_prefix):
+            raise TransientStorageError(f"{key}: the store failed")
+
+    source.fails = fail
+    assert states(run(source, target)) == {good: "copied", bad: "failed"}
 
 
 class Killed(BaseException):
