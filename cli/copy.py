@@ -97,14 +97,14 @@ def copy(
     if place_of(from_) in map(place_of, to):
         raise InvalidRequest("--from and --to name the same store: name another one.")
     request = CopyRequest(
-        backup,
-        cluster,
-        database,
-        at_most_age,
-        trust_options.make_trust(trusted_key),
-        unsigned,
-        options.make_limits(None, transfers, memory, None),
-        dry_run,
+        backup=backup,
+        cluster=cluster,
+        database=database,
+        at_most_age=at_most_age,
+        trust=trust_options.make_trust(trusted_key),
+        unsigned=unsigned,
+        limits=options.make_limits(None, transfers, memory, None),
+        dry_run=dry_run,
     )
     locks = retention.lock_options(retain_days, retain_until)
     with ExitStack() as stack:

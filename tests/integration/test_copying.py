@@ -88,6 +88,7 @@ def test_a_copy_that_was_killed_goes_on(stored_sample: StoredSample, s3: FaultyS
     again = s3.proxy.requests[requests:]
     assert not Counter(request.method for request in again)["PUT"]
     assert not any("/data/" in request.path for request in again)
+    assert {request.method for request in s3.proxy.requests} == {"GET", "HEAD", "PUT"}, "nothing is deleted"
 
 
 def test_bytes_that_change_on_their_way_are_no_copy(stored_sample: StoredSample, s3: FaultyStore) -> None:
