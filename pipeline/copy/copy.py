@@ -135,6 +135,7 @@ class _Copier:
 
     def _send(self, backup: SourceBackup, receivers: Sequence[Receiver]) -> None:
         """Send the backup: its objects, then its records. The manifest comes last."""
+        receivers = [receiver for receiver in receivers if not receiver.error]
         objects = list(dict.fromkeys(backup.manifest.stored))
         if self._request.dry_run:
             for receiver in receivers:
@@ -143,9 +144,10 @@ class _Copier:
         ref = backup.ref
         self._notify(Started(f"Copying {ref.cluster}/{ref.database} {ref.backup_id}"))
         send_objects(self._source, objects, receivers, self._request.limits, self._notify)
-        for key, body in self._records(backup):
-            for receiver in receivers:
-                receiver.put_record(key, body)
+        if any(receiver.error is None for receiver in receivers):
+            for key, body in self._records(backup):
+                for receiver in receivers:
+                    receiver.put_record(key, body)
 
     def _records(self, backup: SourceBackup) -> Iterator[tuple[str, bytes]]:
         """Yield key and bytes of each record of the backup, in the order in which a target must get them. Raises StorageError."""

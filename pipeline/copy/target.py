@@ -26,7 +26,7 @@ from storage_backends.retrying import with_patience
 _PROBE = 5.0
 """After a request failed, the seconds in which the store must answer another one. Otherwise, it counts as down."""
 _SURE = ("sha256:", "md5:")
-"""Checksums for which nobody can make another object with the same checksum."""
+"""Checksums for which nobody finds other bytes with the checksum of given bytes."""
 
 
 @dataclass(slots=True, eq=False)
