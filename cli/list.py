@@ -47,6 +47,7 @@ def list_(
     from pipeline.catalog.attestation import latest_attestations
     from pipeline.catalog.listing import list_manifests, tell_foreign
     from pipeline.catalog.reader import read_catalog
+    from storage_backends.holds import may_lock
 
     trust = trust_options.make_trust(trusted_key)
     with (
@@ -59,11 +60,13 @@ def list_(
         proven = latest_attestations(
             store, {entry.ref: entry.sha256 for entry in entries}, cluster, database, notify, trust=trust
         )
+        # The manifest of a copy names the lock that the original has in another store.
+        locks = any(entry.manifest and entry.manifest.retained_until for entry in entries) and may_lock(store)
     if json:
         documents = (_document(entry, proven.get(entry.ref) if proven else None) for entry in entries)
         display.print_json_list(chain(documents, ({"key": key, "problem": _ODD} for key in listing.odd)))
     elif entries or listing.odd:
-        _print_table(entries, listing.odd, proven)
+        _print_table(entries, listing.odd, proven, locks=locks)
     else:
         named = "/".join(filter(None, (cluster, database)))
         print(f"No backups {f'of {named} ' if named else ''}in {store.url}.")
@@ -89,7 +92,11 @@ def _summarize(attestation: "Attestation | None") -> dict[str, Any] | None:
 
 
 def _print_table(
-    entries: "Sequence[CatalogEntry]", odd: "Sequence[str]", proven: "Mapping[BackupRef, Attestation] | None"
+    entries: "Sequence[CatalogEntry]",
+    odd: "Sequence[str]",
+    proven: "Mapping[BackupRef, Attestation] | None",
+    *,
+    locks: bool,
 ) -> None:
     def each(cell: "Callable[[ManifestSummary], str]") -> list[str]:
         return [cell(entry.manifest) if entry.manifest else "" for entry in entries]
@@ -121,7 +128,9 @@ def _print_table(
                 spare=6,
             ),
             Column("PROVEN", [described(entry) for entry in entries], wraps=True),
-            Column("LOCKED UNTIL", each(lambda one: _minute(one.retained_until) if one.retained_until else "")),
+            Column(
+                "LOCKED UNTIL", each(lambda one: _minute(one.retained_until) if locks and one.retained_until else "")
+            ),
             Column("", [note(entry) for entry in entries], wraps=True),
         ],
     )

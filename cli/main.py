@@ -26,6 +26,7 @@ _NIGHTLY = "Back up every night"
 _PANELS = {
     "check": _BACK_UP,
     "backup": _BACK_UP,
+    "copy": _BACK_UP,
     "list": _RESTORE,
     "show": _RESTORE,
     "verify": _RESTORE,

@@ -27,7 +27,8 @@ class Progress:
     current: tuple[str, ...] = ()
     """The tables or files in progress."""
     unit: Literal["bytes", "objects"] = "bytes"
-    """The unit of ``done`` and ``total``. Bytes are uncompressed bytes of the archive. At level bytes of verify, they are bytes of objects."""
+    """The unit of ``done`` and ``total``. Bytes are uncompressed bytes of the archive. In a copy, and at level bytes of verify, they are
+    bytes of objects."""
 
 
 @dataclass(frozen=True, slots=True)

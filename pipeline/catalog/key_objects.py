@@ -22,7 +22,7 @@ from storage_backends.versions import get_version
 
 _MOST = 100
 """The most key objects of an epoch that are tried. An attacker who can create objects may add any number of them."""
-_LONGEST = 256 * 1024
+LONGEST_KEY_OBJECT = 256 * 1024
 """The most bytes of a key object. It takes about 100 bytes for each of at most 100 recipients, or 1,000 bytes for an RSA key."""
 _NAMED = 3  # recipients in an error
 
@@ -66,20 +66,32 @@ def _key_objects(store: StorageBackend, manifest: ManifestSummary, encryption: E
     """Yield the content of key objects of the backup's epoch, first of the one that the manifest names. Raises StorageError."""
     named = encryption.key
     with suppress(ObjectNotFound, ObjectTooLarge):
-        yield store.get(named.key, at_most=_LONGEST)
+        yield store.get(named.key, at_most=LONGEST_KEY_OBJECT)
     if named.version:
         with suppress(ObjectNotFound, ObjectTooLarge, AccessDenied):
-            yield get_version(store, named.key, named.version, at_most=_LONGEST)
-    prefix = BackupRef(manifest.cluster, manifest.database, encryption.epoch).keys_prefix
+            yield get_version(store, named.key, named.version, at_most=LONGEST_KEY_OBJECT)
     try:
-        keys = [info.key for info in store.list(prefix) if is_key_object_name(info.key.removeprefix(prefix))]
+        yield from (content for _, content in other_key_objects(store, manifest, encryption))
     except AccessDenied:
         return  # the credentials may read objects, but not list them
-    others = sorted(set(keys) - {named.key}, reverse=True)
+
+
+def other_key_objects(
+    store: StorageBackend, manifest: ManifestSummary, encryption: Encryption
+) -> Iterator[tuple[str, bytes]]:
+    """Yield key and content of the newest key objects of the backup's epoch, without the one that the manifest names.
+
+    At most 100 objects are yielded. Objects that can't be read are left out. Raises StorageError if they can't be listed, or if the store
+    fails.
+    """
+    prefix = BackupRef(manifest.cluster, manifest.database, encryption.epoch).keys_prefix
+    keys = [info.key for info in store.list(prefix) if is_key_object_name(info.key.removeprefix(prefix))]
+    others = sorted(set(keys) - {encryption.key.key}, reverse=True)
     for key in others[:_MOST]:
         try:
-            yield store.get(key, at_most=_LONGEST)
+            content = store.get(key, at_most=LONGEST_KEY_OBJECT)
         except TransientStorageError:
             raise
         except StorageError:
             continue  # an attacker may store an object that nobody else can read: an archived one, or one with a key of the attacker's
+        yield key, content

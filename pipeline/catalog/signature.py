@@ -17,7 +17,7 @@ def read_signature(store: StorageBackend, key: str, kind: type[P], trust: "Trust
     Raises Untrusted if no key that is trusted for the purpose of ``kind`` says anything about the object. Raises StorageError.
     """
     try:
-        return trust.read(_read_envelope(store, key + SIGNATURE_SUFFIX), key, kind)
+        return trust.read(read_envelope(store, key + SIGNATURE_SUFFIX), key, kind)
     except ObjectNotFound as exc:
         raise Untrusted("unsigned", "it is not signed") from exc
 
@@ -27,10 +27,11 @@ def read_tombstone(store: StorageBackend, ref: BackupRef, trust: "Trust") -> "Si
 
     Raises Untrusted if no key that is trusted for pruning made it, ObjectNotFound if there is none, or another StorageError.
     """
-    return trust.read(_read_envelope(store, ref.tombstone_key), ref.manifest_key, Removal)
+    return trust.read(read_envelope(store, ref.tombstone_key), ref.manifest_key, Removal)
 
 
-def _read_envelope(store: StorageBackend, key: str) -> bytes:
+def read_envelope(store: StorageBackend, key: str) -> bytes:
+    """Return the bytes of an envelope. Raises Untrusted if there are too many, ObjectNotFound, or another StorageError."""
     try:
         return store.get(key, at_most=LONGEST_ENVELOPE)
     except ObjectTooLarge as exc:

@@ -111,7 +111,9 @@ def _look(
     )
     decide = partial(plan_prune, policy=request.policy, now=now, unreadable=facts.unreadable, staying=facts.staying)
     jobs = {backup.ref: backup.job for backup in facts.backups}
-    decisions = [one for one in decide(facts.backups) if _is_asked_for(request, one, jobs)]
+    # Only the store knows the locks: the manifest of a copy names the lock that the original has in another store.
+    unlocked = [replace(backup, retained_until=None) for backup in facts.backups]
+    decisions = [one for one in decide(unlocked) if _is_asked_for(request, one, jobs)]
     dropped = [one.ref for one in decisions if not one.keep]
     if dropped and may_lock(store):
         backups = _with_locks(store, facts.backups, dropped)
@@ -127,14 +129,19 @@ def _is_asked_for(request: PruneRequest, decision: Decision, jobs: Mapping[Backu
 
 
 def _with_locks(store: StorageBackend, backups: Sequence[Backup], which: Sequence[BackupRef]) -> list[Backup]:
-    """Return all backups, with the locks that the store reports for the backups in ``which``. Raises StorageError."""
+    """Return all backups, with the locks that the store reports for the backups in ``which``. Raises StorageError.
+
+    If the credentials may not read a lock, the manifest's word counts, too.
+    """
     with Workers() as workers:
         found = dict(workers.map(partial(manifest_lock, store), which, threads=_ASKERS, name="lock"))
     return [
         replace(
             backup,
             held=bool(lock.held),
-            retained_until=max(filter(None, (backup.retained_until, lock.retained_until)), default=None),
+            retained_until=max(
+                filter(None, (lock.retained_until, backup.retained_until if lock.needs else None)), default=None
+            ),
             lock_needs=lock.needs,
         )
         if (lock := found.get(backup.ref))
