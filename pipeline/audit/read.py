@@ -44,9 +44,9 @@ def read_store(
     for listed in list_databases(store, folders, cluster, database, denied):
         known = cache.load(store.url, listed.place)
         records = Records(store, trust, known)
-        yield read_database(store, trust, now, notify, listed, records, content=content, unlisted=tuple(unlisted))
-        if records.kept != known:
-            cache.save(store.url, listed.place, records.kept)
+        facts = read_database(store, trust, now, notify, listed, records, content=content, unlisted=tuple(unlisted))
+        cache.save(store.url, listed.place, known, records.kept)
+        yield facts
 
 
 def _tell_denied(unlisted: list[str], notify: Notify, folder: str, error: AccessDenied) -> None:

@@ -96,7 +96,7 @@ class Records:
             return False
         try:
             said = _unpack(info.key, kept.packed)
-        except (ValueError, struct.error, zlib.error):
+        except (ValueError, TypeError, struct.error, zlib.error):
             return False
         purpose = _purpose_of(info.key)
         if purpose and not (self._trust and self._trust.has_id(said.keyid, purpose)):
