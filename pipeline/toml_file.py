@@ -134,6 +134,8 @@ def _nul_characters(content: Mapping[str, Any]) -> Iterator[Problem]:
 def _problem(error: Any, model: type[Settings]) -> Problem:
     """Return an error of pydantic as a problem in words. The words don't contain the value, which may be a secret in the wrong place."""
     key: Key = error["loc"]
+    if key[-1:] == ("[key]",):  # pydantic's word for a key that is itself not valid
+        key = key[:-1]
     match error["type"]:
         case "missing":
             words = "is missing"

@@ -38,10 +38,10 @@ class NightState(StrEnum):
 
     NOT_EXPECTED = "not-expected"
     """No backup was made, and none was expected."""
-    PROVEN = "proven"
-    """A good backup was made, and a restore proved it."""
     GOOD = "good"
     """A good backup was made."""
+    PROVEN = "proven"
+    """A good backup was made, and a restore proved it."""
     DOUBTED = "doubted"
     """A backup was made, but a finding is about it, or it can't be believed."""
     MISSING = "missing"
