@@ -1,14 +1,14 @@
 """Reads what a store's records say about its backups: the facts on which an audit is based."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pipeline.audit.cache import NO_CACHE, Cache
+from pipeline.audit.cache import NO_CACHE, Cache, Kept, stamp_of
 from pipeline.audit.database import read_database
 from pipeline.audit.facts import DatabaseFacts
-from pipeline.audit.listing import CONTENT, RECORDS, list_databases
+from pipeline.audit.listing import EVERYTHING, ListedDatabase, list_databases
 from pipeline.audit.records import Records
 from pipeline.events import Notice, Notify
 from storage_backends import AccessDenied, StorageBackend
@@ -25,7 +25,7 @@ def read_store(
     *,
     cluster: str | None = None,
     database: str | None = None,
-    content: bool = True,
+    folders: Sequence[str] = EVERYTHING,
     cache: Cache = NO_CACHE,
 ) -> Iterator[DatabaseFacts]:
     """Yield the facts about each database of the store, of a cluster, or with a name. The order is that of their keys.
@@ -33,20 +33,30 @@ def read_store(
     A database is there if the store has any object of it, such as a tombstone or an object that a failed backup left. Only the facts about one
     database are in memory.
 
-    With ``content``, the objects under ``data/`` and ``keys/`` are listed, too. Nothing in them is read. ``now`` is the time by this machine's
-    clock. ``cache`` has what earlier calls read. It saves requests, and changes no fact.
+    ``folders`` are the folders to list; that of the manifests must be among them. Facts from other folders are missing. Nothing under ``data/``
+    and ``keys/`` is read. ``now`` is the time by this machine's clock. ``cache`` has what earlier calls read. It saves requests, and changes
+    no fact.
 
     This costs one LIST per thousand objects, and a GET for each document that isn't in the cache. Raises StorageError.
     """
-    folders = (*RECORDS, *(CONTENT if content else ()))
     unlisted = list[str]()
     denied = partial(_tell_denied, unlisted, notify)
     for listed in list_databases(store, folders, cluster, database, denied):
         known = cache.load(store.url, listed.place)
         records = Records(store, trust, known)
-        facts = read_database(store, trust, now, notify, listed, records, content=content, unlisted=tuple(unlisted))
-        cache.save(store.url, listed.place, known, records.kept)
+        facts = read_database(store, trust, now, notify, listed, records, tuple(unlisted))
+        cache.save(store.url, listed.place, records.kept, _gone(listed, known) - records.kept.keys())
         yield facts
+
+
+def _gone(listed: ListedDatabase, known: Mapping[str, Kept]) -> set[str]:
+    """Return the keys of known documents that the store doesn't list any more, or lists differently."""
+    infos = {info.key: info for infos in listed.objects.values() for info in infos if info.key in known}
+    return {
+        key
+        for key, kept in known.items()
+        if key.startswith(tuple(listed.objects)) and (key not in infos or stamp_of(infos[key]) != kept.stamp)
+    }
 
 
 def _tell_denied(unlisted: list[str], notify: Notify, folder: str, error: AccessDenied) -> None:
