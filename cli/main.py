@@ -30,6 +30,8 @@ _PANELS = {
     "show": _RESTORE,
     "verify": _RESTORE,
     "chain": _RESTORE,
+    "find": _RESTORE,
+    "stats": _RESTORE,
     "restore": _RESTORE,
     "export": _RESTORE,
     "prune": _REMOVE,

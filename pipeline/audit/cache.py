@@ -9,7 +9,7 @@ import os
 import sqlite3
 import stat
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -47,8 +47,8 @@ class Cache(Protocol):
         """Return what is kept of a database, by the documents' keys. ``store`` is a URL, ``place`` the part of the keys for the database."""
         ...
 
-    def save(self, store: str, place: str, before: Mapping[str, Kept], after: Mapping[str, Kept]) -> None:
-        """Keep ``after`` of the database, and nothing else. ``before`` is what :meth:`load` returned."""
+    def save(self, store: str, place: str, new: Mapping[str, Kept], gone: Collection[str]) -> None:
+        """Keep the new documents of a database, by their keys, and drop those whose keys are in ``gone``."""
         ...
 
     def close(self) -> None:
@@ -60,7 +60,7 @@ class _NoCache:
     def load(self, store: str, place: str) -> Mapping[str, Kept]:
         return {}
 
-    def save(self, store: str, place: str, before: Mapping[str, Kept], after: Mapping[str, Kept]) -> None:
+    def save(self, store: str, place: str, new: Mapping[str, Kept], gone: Collection[str]) -> None:
         pass
 
     def close(self) -> None:
@@ -143,23 +143,20 @@ class DiskCache:
             if isinstance(packed, bytes) and digest == _digest(key, stamp, packed)
         }
 
-    def save(self, store: str, place: str, before: Mapping[str, Kept], after: Mapping[str, Kept]) -> None:
+    def save(self, store: str, place: str, new: Mapping[str, Kept], gone: Collection[str]) -> None:
         """See :meth:`Cache.save`."""
-        if self._connection is None:
+        if self._connection is None or not (new or gone):
             return
-        gone = [(store, place, key) for key in before.keys() - after.keys()]
-        new = [
+        dropped = [(store, place, key) for key in gone]
+        rows = [
             (store, place, key, kept.stamp, kept.packed, _digest(key, kept.stamp, kept.packed))
-            for key, kept in after.items()
-            if before.get(key) != kept
+            for key, kept in new.items()
         ]
-        if not (gone or new):
-            return
         try:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
-                self._connection.executemany("DELETE FROM documents WHERE store = ? AND place = ? AND key = ?", gone)
-                self._connection.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)", new)
+                self._connection.executemany("DELETE FROM documents WHERE store = ? AND place = ? AND key = ?", dropped)
+                self._connection.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)", rows)
         except sqlite3.Error as exc:
             self._give_up(exc)
 

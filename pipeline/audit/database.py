@@ -1,7 +1,7 @@
 """Finds out what the records of one database say: its manifests, signatures, tombstones and attestations."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -38,8 +38,6 @@ def read_database(
     notify: Notify,
     listed: ListedDatabase,
     records: Records,
-    *,
-    content: bool,
     unlisted: Sequence[str],
 ) -> DatabaseFacts:
     """Return the facts about a listed database, as :func:`pipeline.audit.read.read_store` does. Raises StorageError.
@@ -49,8 +47,7 @@ def read_database(
     reader = _Reader(trust, now, notify, listed, records)
     backups, removed, odd_tombstones = reader.read()
     objects = {info.key: _stored(info) for folder in CONTENT for info in listed.objects.get(folder, ())}
-    looked_at = frozenset(CONTENT) - {*unlisted} if content else frozenset[str]()
-    backups = _still_there(store, listed, backups, objects, looked_at)
+    backups = _still_there(store, listed, backups, objects, {*CONTENT} & listed.objects.keys() - {*unlisted})
     living = {one.ref.backup_id for one in backups if one.node}
     return DatabaseFacts(
         store=store.url,
@@ -70,7 +67,7 @@ def _still_there(
     listed: ListedDatabase,
     backups: Sequence[BackupFacts],
     objects: dict[str, StoredObject],
-    folders: frozenset[str],
+    folders: Set[str],
 ) -> Sequence[BackupFacts]:
     """Return the backups without those that were removed meanwhile. Add objects that were stored after their folder was listed.
 
@@ -89,7 +86,7 @@ def _still_there(
     return [one for one in backups if one.ref not in suspects or one.ref.manifest_key in there]
 
 
-def _lacks(backup: BackupFacts, objects: Mapping[str, StoredObject], folders: frozenset[str]) -> bool:
+def _lacks(backup: BackupFacts, objects: Mapping[str, StoredObject], folders: Set[str]) -> bool:
     """True if an object of the backup isn't among the listed ones, though its folder was listed."""
     needed = backup.manifest.objects if backup.manifest and folders else ()
     return any(key not in objects and _folder_of(key) in folders for key, _, _ in needed)

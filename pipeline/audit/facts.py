@@ -8,6 +8,7 @@ from pipeline.catalog.attestation import Attestation
 from pipeline.catalog.keys import BackupRef
 from pipeline.errors import SignatureFault
 from pipeline.trust.chain import Node
+from storage_backends.holds import ObjectLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ class BackupFacts:
     """The backup's place in its chain; None if no trusted key signed the backup."""
     attestations: Sequence[Attestation]
     """The results of verifications that the audit believes, the oldest first."""
+    lock: ObjectLock | None = None
+    """The locks on the manifest, as the store reports them. None if the store was not asked, or has no locks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ RECORDS = (MANIFESTS, ATTESTATIONS, PRUNED)
 """The folders of the documents."""
 CONTENT = (DATA, KEYS)
 """The folders of the objects with content."""
+EVERYTHING = (*RECORDS, *CONTENT)
+"""All folders of a store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class ListedDatabase:
     place: str
     """The part of the keys that names the cluster and the database, such as ``prod/shop``."""
     objects: Mapping[str, Sequence[ObjectInfo]]
-    """By folder: the database's objects in it, in the order of their keys."""
+    """The database's objects in the order of their keys, by each folder that was listed."""
 
 
 _Place = tuple[str, str, Sequence[ObjectInfo]]
@@ -50,7 +52,8 @@ def list_databases(
     merged = merge(*listings, key=lambda part: f"{part[0]}/")
     for place, parts in groupby(merged, key=lambda part: part[0]):
         of_cluster, name = map(decode_name, place.split("/"))
-        yield ListedDatabase(of_cluster, name, place, {folder: infos for _, folder, infos in parts})
+        found = {folder: infos for _, folder, infos in parts}
+        yield ListedDatabase(of_cluster, name, place, {folder: found.get(folder, ()) for folder in folders})
 
 
 def _list_places(

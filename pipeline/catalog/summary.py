@@ -30,6 +30,8 @@ class LoadedSummary:
     """The backups that wrote the objects in the manifest."""
 
 
+_Name = Annotated[str, msgspec.Meta(max_length=1000)]
+"""A name in the database. PostgreSQL's longest have 63 bytes, unless it was built for longer ones. The bound keeps searches short."""
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 _Checksum = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -47,15 +49,15 @@ class ListedObject(msgspec.Struct, frozen=True, gc=False):
 class ListedTable(msgspec.Struct, frozen=True, gc=False):
     """A table with data that a manifest describes."""
 
-    relation: str
+    relation: _Name
     """The table's name."""
     size: _Count
     """Bytes before compression."""
     checksum: _Checksum
     """SHA-256 of the table's data; HMAC-SHA-256 if the backup is sealed."""
-    schema_name: str = msgspec.field(name="schema")
+    schema_name: _Name = msgspec.field(name="schema")
     rows: _Count
-    database: str | None = None
+    database: _Name | None = None
     """For a cluster's script: the table's database."""
 
 
@@ -77,9 +79,9 @@ class _DescribedFile(msgspec.Struct, frozen=True, gc=False):
     kind: FileKind
     size: _Count
     checksum: _Checksum
-    relation: str | None = None
+    relation: _Name | None = None
     rows: _Count | None = None
-    schema_name: str | None = msgspec.field(name="schema", default=None)
+    schema_name: _Name | None = msgspec.field(name="schema", default=None)
 
 
 class _Object(msgspec.Struct, frozen=True, gc=False):
