@@ -32,6 +32,7 @@ _PANELS = {
     "chain": _RESTORE,
     "find": _RESTORE,
     "stats": _RESTORE,
+    "audit": _RESTORE,
     "restore": _RESTORE,
     "export": _RESTORE,
     "prune": _REMOVE,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pipeline.trust.policy import Trust
 
 _SEVERITIES = list(Severity)
+_LOCKS = 1
+"""The number of the newest backups of each database whose lock the store is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,16 @@ def audit(
     ):
         raise InvalidRequest("The policy wants signed backups: give the public keys with --trusted-key.")
     return _Audit(request, [store.url for store in stores], now).of(
-        read_store(store, request.trust, now, notify, cluster=request.cluster, database=request.database, cache=cache)
+        read_store(
+            store,
+            request.trust,
+            now,
+            notify,
+            cluster=request.cluster,
+            database=request.database,
+            locks=_LOCKS,
+            cache=cache,
+        )
         for store in stores
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
+from sys import intern
 
 from pipeline.audit.checks.conformity import check_conformity
 from pipeline.audit.checks.coverage import Coverage, check_coverage, check_presence, nights
@@ -86,7 +87,7 @@ def examine_copy(
     ]
     doubts = {one.backup_id: one.sentence for one in reversed(findings) if one.name in _DISQUALIFYING}
     backups = [
-        _describe(facts.store, one, stored.get(one.ref.backup_id), one.problem or doubts.get(one.ref.backup_id))
+        _describe(facts, one, stored.get(one.ref.backup_id), one.problem or doubts.get(one.ref.backup_id))
         for one in facts.backups
     ]
     size = sum(one.size for one in orphans)
@@ -100,7 +101,7 @@ def examine_copy(
     )
 
 
-def _describe(store: str, one: BackupFacts, stored: StoredBackup | None, doubt: str | None) -> AuditedBackup:
+def _describe(facts: DatabaseFacts, one: BackupFacts, stored: StoredBackup | None, doubt: str | None) -> AuditedBackup:
     ref, manifest = one.ref, one.manifest
     verified = combine(one.attestations)
     proof = verified.proof
@@ -111,12 +112,12 @@ def _describe(store: str, one: BackupFacts, stored: StoredBackup | None, doubt: 
         kind, snapshot_at = manifest.kind, manifest.snapshot_at
         duration = (manifest.finished_at - manifest.started_at).total_seconds()
     return AuditedBackup(
-        store=store,
-        cluster=ref.cluster,
-        database=ref.database,
+        store=facts.store,
+        cluster=facts.cluster,  # a single text for all backups; each reference has its own
+        database=facts.database,
         backup_id=ref.backup_id,
         job=None if manifest is None or manifest.job is None else brief(manifest.job),
-        kind=kind,
+        kind=intern(kind),
         partial=manifest.partial if manifest else False,
         snapshot_at=snapshot_at,
         duration=duration,

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
+from pydantic import ConfigDict, with_config
+
+_documented = with_config(ConfigDict(use_attribute_docstrings=True))
+"""Puts the descriptions of the fields into the JSON Schema."""
+
 
 class Severity(StrEnum):
     """How much a finding matters."""
@@ -17,6 +22,7 @@ class Severity(StrEnum):
     """Worth knowing. A note doesn't change the exit code."""
 
 
+@_documented
 @dataclass(frozen=True, slots=True)
 class AuditFinding:
     """One thing that the audit found."""
@@ -48,6 +54,7 @@ class NightState(StrEnum):
     """No backup was made, though the policy expects one."""
 
 
+@_documented
 @dataclass(frozen=True, slots=True)
 class AuditedBackup:
     """What the records of one backup say. A backup that is in several stores is in the report once for each store."""
@@ -84,6 +91,7 @@ class AuditedBackup:
     """Why the backup doesn't count, as a sentence; None if it counts."""
 
 
+@_documented
 @dataclass(frozen=True, slots=True)
 class TableGrowth:
     """How one table grew between the first and the last counted backup."""
@@ -97,6 +105,7 @@ class TableGrowth:
     """Bytes before compression."""
 
 
+@_documented
 @dataclass(frozen=True, slots=True)
 class DatabaseAudit:
     """What the audit found about one database, in all stores together."""
@@ -118,6 +127,7 @@ class DatabaseAudit:
     findings: Sequence[AuditFinding]
 
 
+@_documented
 @dataclass(frozen=True, slots=True)
 class ChainHead:
     """The last statement of a chain. Keep it in another place: whoever removes the newest backups then can't hide it."""
@@ -130,6 +140,7 @@ class ChainHead:
     statement_sha256: str
 
 
+@_documented
 @dataclass(frozen=True, slots=True)
 class StoreAudit:
     """What the audit found in one store."""
@@ -146,6 +157,7 @@ class StoreAudit:
     """Bytes."""
 
 
+@_documented
 @dataclass(frozen=True, slots=True)
 class AuditReport:
     """The result of an audit."""

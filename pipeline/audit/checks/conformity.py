@@ -28,8 +28,8 @@ def check_conformity(
         elif expected.recipients is not None and set(recipients) != set(expected.recipients):
             foreign.append(one.ref.backup_id)
         if expected.locked_for is not None:
-            until = stored[one.ref.backup_id].retained_until
-            if until is None or until < one.manifest.started_at + expected.locked_for - _TOLERANCE:
+            lock, needed = stored[one.ref.backup_id], one.manifest.started_at + expected.locked_for - _TOLERANCE
+            if not lock.held and (lock.retained_until is None or lock.retained_until < needed):
                 unlocked.append(one.ref.backup_id)
     yield from _told(subject, "not-sealed", bare, "not sealed")
     yield from _told(subject, "other-recipients", foreign, "sealed to other recipients than the policy names")

@@ -10,6 +10,7 @@ from pipeline.audit.facts import DatabaseFacts, ManifestFacts, StoredObject
 from pipeline.audit.report import AuditFinding
 from pipeline.catalog.keys import begun_at, is_backup_id
 from pipeline.counting import counted
+from storage_backends.holds import ObjectLock
 
 GRACE = timedelta(hours=24)
 """The time after which no running backup writes objects any more: as the default of ``pgstow gc``."""
@@ -29,19 +30,23 @@ class StoredBackup:
     """The IDs of the backups that wrote these objects."""
     retained_until: datetime | None
     """The end of the first lock that ends; None if there is no lock, as far as anybody says."""
+    held: bool
+    """True if a legal hold is known to be on the backup's manifest."""
 
 
 def look_at_objects(facts: DatabaseFacts) -> Mapping[str, StoredBackup]:
     """Return what the listing says about each backup with a readable manifest, by the backup's ID."""
     there = {stored.key: stored for stored in facts.objects}
     return {
-        one.ref.backup_id: _look_at(one.manifest, there, tuple(facts.unlisted))
+        one.ref.backup_id: _look_at(one.manifest, one.lock, there, tuple(facts.unlisted))
         for one in facts.backups
         if one.manifest is not None
     }
 
 
-def _look_at(manifest: ManifestFacts, there: Mapping[str, StoredObject], unlisted: tuple[str, ...]) -> StoredBackup:
+def _look_at(
+    manifest: ManifestFacts, asked: ObjectLock | None, there: Mapping[str, StoredObject], unlisted: tuple[str, ...]
+) -> StoredBackup:
     missing, altered, owners, locks = list[str](), list[str](), set[str](), list[datetime]()
     needed = manifest.objects
     for key, size, checksum in needed:
@@ -55,9 +60,13 @@ def _look_at(manifest: ManifestFacts, there: Mapping[str, StoredObject], unliste
             altered.append(key)
         if stored.retained_until:
             locks.append(stored.retained_until)
-    # S3's listings don't show locks. The manifest has the lock that pgstow asked for.
-    lock = min(locks) if locks else manifest.retained_until
-    return StoredBackup(missing, altered, len(needed), frozenset(owners), lock)
+    if asked and not asked.needs:
+        locks += [asked.retained_until] if asked.retained_until else []
+        lock = min(locks, default=None)
+    else:  # S3's listings don't show locks. The manifest has the lock that pgstow asked for
+        lock = min(locks, default=manifest.retained_until)
+    held = bool(asked and asked.held)
+    return StoredBackup(missing, altered, len(needed), frozenset(owners), lock, held)
 
 
 def _differs(stored: str | None, expected: str | None) -> bool:
