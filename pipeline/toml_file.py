@@ -144,7 +144,7 @@ def _problem(error: Any, model: type[Settings]) -> Problem:
             words = "there is no such key" + (f"; did you mean {close[0]}?" if close else "")
         case "value_error":
             words = str(error["ctx"]["error"])
-        case "too_short":
+        case "too_short" | "string_too_short":
             words = "is empty"
         case _:
             words = error["msg"].replace("Input should", "should", 1)

@@ -62,18 +62,17 @@ def _check_tables(
     expected: Expectations,
 ) -> Iterator[AuditFinding]:
     """Compare the rows of each table with the fewest rows in the backups before. So a table that is often empty is no finding."""
-    left = 1 - expected.rows_fall / 100
     vanished, fallen = list[str](), list[str]()
     for table, rows_before in before[-1].items():
         now = rows.get(table)
-        if now is not None and (now >= rows_before or now > left * rows_before):
+        if now is not None and not _fell(rows_before, now, expected):
             continue
         _, schema, relation = table
         if expected.is_volatile(schema, relation):
             continue
         if now is None:
             vanished.append(_shown(table))
-        elif (fewest := min(each[table] for each in before if table in each)) and now <= left * fewest:
+        elif _fell(fewest := min(each[table] for each in before if table in each), now, expected):
             fallen.append(f"{_shown(table)} ({fewest:,} to {now:,})")
     where = f"in the backup {backup.backup_id} of {subject.name}"
     if vanished:
@@ -83,6 +82,10 @@ def _check_tables(
     if fallen:
         words = f"{counted(len(fallen), 'table')} lost at least {expected.rows_fall:g}% of the rows {where}: {_listed(fallen)}."
         yield subject.finding("rows-fell", words, backup.backup_id)
+
+
+def _fell(before: int, now: int, expected: Expectations) -> bool:
+    return now < before and (before - now) * 100 >= before * expected.rows_fall
 
 
 def _check_usual(
