@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
-from pydantic import ConfigDict, with_config
+from pydantic import ConfigDict, TypeAdapter, with_config
 
 _documented = with_config(ConfigDict(use_attribute_docstrings=True))
 """Puts the descriptions of the fields into the JSON Schema."""
@@ -178,3 +179,12 @@ class AuditReport:
     """All findings, also those of the databases: critical ones first."""
     tool: str
     """Name and version of the program."""
+
+
+def report_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of the report, as published in docs/audit-report.schema.json."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **TypeAdapter(AuditReport).json_schema(mode="serialization"),
+        "title": "The report of pgstow audit",
+    }
