@@ -35,8 +35,8 @@ FromEach: TypeAlias = Annotated[
 @app.command(
     "audit",
     examples=[
-        "pgstow audit --from s3://bucket/prefix --policy audit.toml --trusted-key signing.pub",
-        "pgstow audit --from s3://bucket/prefix --from gs://copy/prefix --policy audit.toml --json report.json",
+        "pgstow audit --from s3://bucket/prefix --trusted-key signing.pub",
+        "pgstow audit --from s3://bucket/prefix --policy audit.toml --json -",
     ],
 )
 def audit(
