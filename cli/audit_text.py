@@ -60,7 +60,12 @@ def _print_databases(report: AuditReport) -> None:
             Column(
                 "AGE", each(lambda one: display.format_age(one.last_good.snapshot_at) if one.last_good else ""), spare=3
             ),
-            Column("BACKUPS", each(lambda one: f"{len({backup.backup_id for backup in one.backups}):,}"), right=True, spare=2),
+            Column(
+                "BACKUPS",
+                each(lambda one: f"{len({backup.backup_id for backup in one.backups}):,}"),
+                right=True,
+                spare=2,
+            ),
             Column("MISSED", each(_missed), right=True),
             Column(
                 "SIZE",
