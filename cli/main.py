@@ -33,6 +33,7 @@ _PANELS = {
     "diff": _RESTORE,
     "find": _RESTORE,
     "stats": _RESTORE,
+    "audit": _RESTORE,
     "restore": _RESTORE,
     "export": _RESTORE,
     "prune": _REMOVE,

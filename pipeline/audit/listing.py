@@ -48,7 +48,9 @@ def list_databases(
     Calls ``denied`` for each folder that the credentials can't list. Raises AccessDenied if it is the folder of the manifests, or StorageError.
     """
     listings = [_list_places(store, folder, cluster, database, denied) for folder in folders]
-    for place, parts in groupby(merge(*listings), key=lambda part: part[0]):
+    # A listing has "shop-2/…" before "shop/…", since "-" comes before "/".
+    merged = merge(*listings, key=lambda part: f"{part[0]}/")
+    for place, parts in groupby(merged, key=lambda part: part[0]):
         of_cluster, name = map(decode_name, place.split("/"))
         found = {folder: infos for _, folder, infos in parts}
         yield ListedDatabase(of_cluster, name, place, {folder: found.get(folder, ()) for folder in folders})
