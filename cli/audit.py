@@ -48,7 +48,7 @@ def audit(
     ] = None,
     days: Annotated[
         int,
-        typer.Option(metavar="N", min=1, max=36500, help="Audit the last N days, today included"),
+        typer.Option(metavar="N", min=1, max=3660, help="Audit the last N days, today included"),
     ] = 30,
     cluster: options.Cluster = None,
     database: options.Database = None,
@@ -85,6 +85,14 @@ def audit(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    html: Annotated[
+        File,
+        typer.Option(
+            metavar="FILE",
+            help="Write the report as one HTML page for people, which needs no network; - writes it to standard output",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     no_cache: record_options.NoCache = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
@@ -95,7 +103,7 @@ def audit(
     """
     from cli import audit_files, audit_text
 
-    files = audit_files.Files(json, csv, csv_findings)
+    files = audit_files.Files(json, csv, csv_findings, html)
     report = _make_report(
         from_,
         policy,

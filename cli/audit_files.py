@@ -1,4 +1,4 @@
-"""Writes the report of an audit into files: JSON, and CSV for spreadsheets."""
+"""Writes the report of an audit into files: JSON, CSV for spreadsheets, and HTML for people."""
 
 import csv
 import dataclasses
@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from cli import display
 from pipeline.audit.report import AuditedBackup, AuditFinding
-from pipeline.errors import InvalidRequest
+from pipeline.errors import InvalidRequest, ProgramMissing
 
 if TYPE_CHECKING:
     from pipeline.audit.report import AuditReport
@@ -29,20 +30,30 @@ class Files:
     json: Path | None
     csv: Path | None
     csv_findings: Path | None
+    html: Path | None
 
     def __post_init__(self) -> None:
-        """Raise InvalidRequest if two files go to the same place, or if a file's folder doesn't exist."""
-        wanted = [path for path in (self.json, self.csv, self.csv_findings) if path]
+        """Raise InvalidRequest if two files go to the same place, or if a file's folder doesn't exist.
+
+        Raise ProgramMissing if HTML is wanted, but its libraries aren't installed.
+        """
+        wanted = [path for path in self._paths if path]
         if len(set(wanted)) < len(wanted):
             raise InvalidRequest("Two outputs go to the same place: give each output its own file.")
         for path in wanted:
             if not path.parent.is_dir() or path.is_dir():
                 raise InvalidRequest(f"{path} can't be written: give a file in a folder that exists.")
+        if self.html and not all(find_spec(name) for name in ("jinja2", "vl_convert")):
+            raise ProgramMissing("--html needs Jinja2 and vl-convert: pip install 'pgstow[report]'.")
 
     @property
     def use_stdout(self) -> bool:
         """True if a file goes to standard output."""
-        return _STDOUT in (self.json, self.csv, self.csv_findings)
+        return _STDOUT in self._paths
+
+    @property
+    def _paths(self) -> Sequence[Path | None]:
+        return self.json, self.csv, self.csv_findings, self.html
 
     def write(self, report: "AuditReport") -> None:
         """Write the files. Raises OSError."""
@@ -56,6 +67,11 @@ class Files:
         if self.csv_findings:
             with _opened(self.csv_findings) as file:
                 write_csv(file, [field.name for field in dataclasses.fields(AuditFinding)], report.findings)
+        if self.html:
+            from pipeline.audit.html.page import render
+
+            with _opened(self.html) as file:
+                file.writelines(render(report))
 
 
 @contextmanager

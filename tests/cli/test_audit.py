@@ -2,7 +2,9 @@
 
 import csv
 import json
+import sys
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,25 @@ def test_bad_requests_are_refused(folder: Path, arguments: tuple[str, ...], word
 def test_no_store_is_named() -> None:
     done = call_pgstow("audit", env={"PGSTOW_STORE": ""})
     assert (done.exit_code, "give --from URL" in done.stderr) == (2, True)
+
+
+def test_the_page_has_the_findings_and_no_name_controls_it(folder: Path, tmp_path: Path) -> None:
+    done = call_pgstow("audit", "--from", folder, *DAYS, "--html", tmp_path / "report.html")
+    assert done.exit_code == 13
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "<h1>2 critical findings</h1>" in page
+    assert "object-missing" in page
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    assert unescape(page).count(FORMULA) > 5
+    assert call_pgstow("audit", "--from", folder, *DAYS, "--html", "-").stdout.startswith("<!doctype html>")
+
+
+def test_a_page_needs_its_libraries_before_the_audit_begins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    done = call_pgstow("audit", "--from", folder, *DAYS, "--html", "-")
+    assert (done.exit_code, done.stdout) == (9, "")
+    assert "pip install 'pgstow[report]'" in done.stderr
 
 
 def test_a_large_report_is_written_in_parts(folder: Path) -> None:
