@@ -30,6 +30,7 @@ _PANELS = {
     "show": _RESTORE,
     "verify": _RESTORE,
     "chain": _RESTORE,
+    "diff": _RESTORE,
     "find": _RESTORE,
     "stats": _RESTORE,
     "audit": _RESTORE,
