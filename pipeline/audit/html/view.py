@@ -140,7 +140,7 @@ def tiles(report: AuditReport, views: Sequence[DatabaseView]) -> Iterator[Tile]:
         yield Tile(format_duration(max(seconds)), "took the longest of the last restores (RTO)", None)
     states = [state for view in views for _, state in view.audit.nights]
     missing = states.count(NightState.MISSING)
-    yield Tile(f"{missing:,}", "nights of databases lack a backup that the policy expects", missing == 0)
+    yield Tile(f"{missing:,}", "expected backups are missing", missing == 0)
     backups = [backup for view in views for backup in view.audit.backups]
     doubted = sum(backup.doubt is not None for backup in backups)
     yield Tile(f"{len(backups):,}", f"backups are in the stores; {doubted:,} of them in doubt", doubted == 0)

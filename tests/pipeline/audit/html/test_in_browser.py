@@ -118,8 +118,10 @@ def test_all_findings_are_on_paper(page: Page) -> None:
     assert 1 < pages < 20
 
 
-def test_a_narrow_screen_scrolls_only_downwards(page: Page) -> None:
-    page.call("Emulation.setDeviceMetricsOverride", width=400, height=800, deviceScaleFactor=1, mobile=False)
+@pytest.mark.parametrize(("medium", "width"), [("screen", 400), ("print", 690)])  # 690: A4 without its margins
+def test_nothing_is_wider_than_a_narrow_screen_or_paper(page: Page, medium: str, width: int) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
+    page.emulate(medium)
     page.ask("document.querySelectorAll('details').forEach(part => part.open = true)")
     assert page.ask("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     page.call("Emulation.clearDeviceMetricsOverride")
