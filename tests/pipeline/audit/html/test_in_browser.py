@@ -30,7 +30,10 @@ def written(report: AuditReport, file: Path) -> Path:
 def file(folder: Path) -> Path:
     report = audit_report(8, 40)
     gaps = [finding("gaps", Severity.WARNING, None, f"The database tenant_{n:04d} has a gap.") for n in range(20)]
-    return written(replace(report, findings=[*report.findings, *gaps]), folder / "report.html")
+    longest = replace(report.databases[-1], cluster="c" * 63, database="d" * 63)
+    gaps.append(finding("long", Severity.WARNING, longest.database, "The name is as long as can be.", longest.cluster))
+    report = replace(report, databases=[*report.databases[:-1], longest], findings=[*report.findings, *gaps])
+    return written(report, folder / "report.html")
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +93,9 @@ def test_the_table_is_sorted_and_filtered_by_keyboard(page: Page) -> None:
     assert page.ask(first) == "main/customers"
     page.tab_to("thead button")
     page.press("Enter", "\r")
-    assert page.ask(first) == "main/analytics"
+    assert page.ask(first).startswith("cccc")
     page.press("Enter", "\r")
-    assert page.ask(first) == "main/wiki"
+    assert page.ask(first) == "main/warehouse"
     page.tab_to("#filter")
     page.call("Input.insertText", text="SHOP")
     assert page.ask(first) == "main/shop"
