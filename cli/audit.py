@@ -48,7 +48,7 @@ def audit(
     ] = None,
     days: Annotated[
         int,
-        typer.Option(metavar="N", min=1, max=36500, help="Audit the last N days, today included"),
+        typer.Option(metavar="N", min=1, max=3660, help="Audit the last N days, today included"),
     ] = 30,
     cluster: options.Cluster = None,
     database: options.Database = None,

@@ -1,7 +1,6 @@
 """Prints the report of an audit: the findings first, in words, then a line for each database."""
 
 from collections import Counter
-from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,12 @@ from pipeline.audit.report import AuditReport, NightState, Severity
 from pipeline.counting import counted
 
 if TYPE_CHECKING:
-    from pipeline.audit.report import AuditFinding, DatabaseAudit
+    from collections.abc import Callable, Sequence
+
+    from pipeline.audit.report import AuditFinding, ChainHead, DatabaseAudit
 
 _MOST_FINDINGS = 100
+_MOST_HEADS = 20
 _STYLES = {Severity.CRITICAL: "red", Severity.WARNING: "yellow", Severity.NOTE: "blue"}
 _NOUNS = {Severity.CRITICAL: "critical finding", Severity.WARNING: "warning", Severity.NOTE: "note"}
 
@@ -33,6 +35,7 @@ def print_report(report: AuditReport) -> None:
         print()
         _print_databases(report)
         print()
+    _print_heads([head for store in report.stores for head in store.heads])
     print(_summary(report))
 
 
@@ -85,6 +88,22 @@ def _print_databases(report: AuditReport) -> None:
             Column("FINDINGS", each(_findings), wraps=True),
         ]
     )
+
+
+def _print_heads(heads: "Sequence[ChainHead]") -> None:
+    """Print the heads of the chains, so that somebody can keep them elsewhere for --expect-head."""
+    if len(heads) > _MOST_HEADS:
+        print(f"There are {counted(len(heads), 'chain')} of signed backups: --json has their heads.")
+    elif heads:
+        tables.print_table(
+            [
+                Column("CLUSTER", [display.literal(one.cluster) for one in heads]),
+                Column("DATABASE", [display.literal(one.database) for one in heads]),
+                Column("WRITER", [display.literal(one.writer) for one in heads]),
+                Column("HEAD OF THE CHAIN", [one.statement_sha256 for one in heads]),
+            ]
+        )
+        print()
 
 
 def _minute(moment: datetime | None) -> str:

@@ -209,9 +209,7 @@ class _Reader:
             problem = str(exc)
         if self._trust:
             try:
-                signed = self._statement_about(info, Link)
-                if manifest:
-                    signed.check_digest(manifest.sha256)
+                signed = self._link_of(info)
             except Untrusted as exc:
                 fault = exc.fault
                 problem = problem or describe_doubt(ref, str(exc))
@@ -233,6 +231,13 @@ class _Reader:
             self._records.keep(info.key, info.key + SIGNATURE_SUFFIX)
         about = [attestation for attestation in attestations if attestation.manifest_sha256 == manifest.sha256]
         return BackupFacts(ref, info.modified, manifest, problem, fault, node, about)
+
+    def _link_of(self, info: ObjectInfo) -> "Signed[Link]":
+        """Return what a trusted key says about the bytes of the manifest. Raises Untrusted."""
+        signed = self._statement_about(info, Link)
+        if sha256 := self._records.manifest_sha256(info.key):
+            signed.check_digest(sha256)
+        return signed
 
     def _statement_about(self, info: ObjectInfo, kind: type[P]) -> "Signed[P]":
         """Return what a trusted key says about the document. Raises Untrusted."""

@@ -1,8 +1,10 @@
 """Reads the documents of one database, each of them once: from the cache, or else from the store."""
 
+import hashlib
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.audit.cache import Kept, stamp_of
@@ -30,13 +32,22 @@ _LARGE = 2 * 1024 * 1024
 """Documents of more bytes are read one by one, so that only one of them is in memory."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Unusable:
+    """A document that can't be used."""
+
+    error: Exception
+    sha256: str | None = None
+    """SHA-256 of the document's bytes, in hexadecimal; None if they weren't read."""
+
+
 class Records:
     """The documents of one database. ``known`` is what a cache has of them."""
 
     def __init__(self, store: StorageBackend, trust: "Trust | None", known: Mapping[str, Kept]) -> None:
         self._store, self._trust, self._known = store, trust, known
         self._said = dict[str, Any]()
-        """What each document says, by its key, or the error that says why the document can't be used."""
+        """What each document says, by its key; or why it can't be used."""
         self._found = dict[str, Kept]()
         self.kept = dict[str, Kept]()
         """The documents that a cache may keep: see :meth:`keep`."""
@@ -56,6 +67,11 @@ class Records:
         """Return what a manifest says. Raises ManifestInvalid, ObjectTooLarge or ObjectNotFound."""
         facts: ManifestFacts = self._result(key)
         return facts
+
+    def manifest_sha256(self, key: str) -> str | None:
+        """Return the SHA-256 of a manifest's bytes, in hexadecimal, also if they make no sense; None if they weren't read."""
+        said = self._said.get(key)
+        return said.sha256 if isinstance(said, (_Unusable, ManifestFacts)) else None
 
     def attestation(self, key: str) -> tuple[Attestation, bytes]:
         """Return an attestation and its bytes. Raises as :meth:`manifest` does."""
@@ -85,8 +101,8 @@ class Records:
         said = self._said.get(key)
         if said is None:
             raise ObjectNotFound(f"{self._store.url}/{key} was not listed")
-        if isinstance(said, Exception):
-            raise said
+        if isinstance(said, _Unusable):
+            raise said.error
         return said
 
     def _recall(self, info: ObjectInfo) -> bool:
@@ -104,12 +120,16 @@ class Records:
         self._said[info.key], self._found[info.key] = said, kept
         return True
 
-    def _get(self, info: ObjectInfo) -> bytes | Exception:
-        """Return what the document says, packed; or the error that says why it can't be used."""
+    def _get(self, info: ObjectInfo) -> bytes | _Unusable:
+        """Return what the document says, packed."""
         try:
-            return self._pack(info.key, self._store.get(info.key, at_most=_at_most(info.key)))
-        except (ManifestInvalid, Untrusted, ObjectNotFound, ObjectTooLarge) as exc:
-            return exc
+            data = self._store.get(info.key, at_most=_at_most(info.key))
+        except (ObjectNotFound, ObjectTooLarge) as exc:
+            return _Unusable(exc)
+        try:
+            return self._pack(info.key, data)
+        except (ManifestInvalid, Untrusted) as exc:
+            return _Unusable(exc, hashlib.sha256(data).hexdigest())
 
     def _pack(self, key: str, data: bytes) -> bytes:
         purpose = _purpose_of(key)
@@ -117,8 +137,8 @@ class Records:
             return pack_verified(self._trust.verify(data, purpose))
         return pack_manifest(data, key) if key.startswith(MANIFESTS) else pack_attestation(data, key)
 
-    def _take(self, info: ObjectInfo, found: bytes | Exception) -> None:
-        if isinstance(found, Exception):
+    def _take(self, info: ObjectInfo, found: bytes | _Unusable) -> None:
+        if isinstance(found, _Unusable):
             self._said[info.key] = found
             return
         self._said[info.key] = _unpack(info.key, found)

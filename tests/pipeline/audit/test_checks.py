@@ -97,6 +97,11 @@ def test_a_removed_backup_was_made() -> None:
     assert names(found) == []
 
 
+def test_a_forged_time_makes_no_gap() -> None:
+    forged = backup(20, of_backup={"problem": "No.", "fault": "untrusted"})
+    assert names(examine(database([forged, *nights(1, 0)]), schedule="daily")) == ["untrusted"]
+
+
 def test_a_backup_that_is_not_believed_fills_no_gap() -> None:
     bad = backup(0, of_backup={"problem": "The manifest is not believed.", "fault": "untrusted"})
     found = examine(database([*nights(2, 1), bad]), rpo="26h")
