@@ -37,8 +37,8 @@ lint: .venv/.development ## Check style, types, and which package may import whi
 
 lock: .venv/.development ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/pip install --quiet uv
-	$(COMPILE) pyproject.toml --extra demo --extra notify --output-file requirements.lock
-	$(COMPILE) pyproject.toml --extra demo --extra notify --extra dev --extra bench --output-file requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra demo --extra notify --extra report --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra demo --extra notify --extra report --extra dev --extra bench --output-file requirements-dev.lock
 	$(COMPILE) --group docs --output-file requirements-docs.lock
 
 reference: .venv/.runtime ## Write the generated pages and schemas in docs/ anew, from the command line and the models
@@ -48,8 +48,9 @@ docs: .venv-docs/.complete ## Build the site of docs/ in build/docs
 	@.venv-docs/bin/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -c docs . build/docs
 	@echo "Open build/docs/index.html"
 
-picture: .venv/.runtime ## Draw docs/pictures/demo.svg anew, after a change of what the demo prints
+picture: .venv/.runtime ## Make docs/pictures/demo.svg and audit.png anew, after a change of the demo or of the audit's page
 	@$(BIN)/python tools/picture.py docs/pictures/demo.svg
+	@PYTHONPATH=.:tests $(BIN)/python -m tools.audit_picture docs/pictures/audit.png
 
 clean: ## Remove what the other targets made
 	rm -rf .venv .venv-docs .postgresql .terraform-tools demo-output dist build

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -27,6 +27,7 @@ from support.counting_store import CountingStore
 from support.shelf import NOW, BackupBuilder
 from support.signing import KeyFiles, make_key, put, sign_manifest
 
+from pipeline.audit.read import read_store
 from pipeline.backup.signing import Signing
 from pipeline.catalog.chain import read_chains
 from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef
@@ -35,7 +36,7 @@ from pipeline.catalog.signature import read_signature, read_tombstone
 from pipeline.prune.facts import Signatures
 from pipeline.prune.policy import Policy
 from pipeline.prune.prune import PruneRequest, prune
-from pipeline.trust.chain import Fault
+from pipeline.trust.chain import Fault, examine
 from pipeline.trust.policy import Signed, Trust
 from pipeline.trust.statement import Link, Removal
 from storage_backends import AccessDenied, ObjectInfo, StorageError
@@ -99,7 +100,21 @@ class Histories(RuleBasedStateMachine):
         self.backups = 0
 
     def teardown(self) -> None:
+        self.the_facts_of_an_audit_agree()
         shutil.rmtree(self.folder)
+
+    def the_facts_of_an_audit_agree(self) -> None:
+        """Check that an audit sees the same chains and faults as ``pgstow chain``. Each has its own way to read the records."""
+        chains, faults = list[str](), list[Fault]()
+        for facts in read_store(self.store, self.trust, datetime.now(UTC), lambda _: None):
+            nodes = [*facts.removed, *(one.node for one in facts.backups if one.node)]
+            examined, findings = examine(facts.cluster, facts.database, nodes)
+            chains += [chain.head.sha256 for chain in examined]
+            faults += [finding.fault for finding in findings]
+            faults += [Fault(one.fault) for one in facts.backups if one.fault]
+        found, heads = self.chains()
+        assert chains == heads
+        assert sorted(faults) == sorted(fault for fault in found if fault is not Fault.HEAD_LOST)
 
     def make(self, *tags: str) -> tuple[BackupRef, bytes]:
         """Return a new backup's reference and its manifest, which isn't stored yet."""
