@@ -55,6 +55,14 @@ def open_seal(store: StorageBackend, manifest: ManifestSummary, keys: Keys) -> S
     raise InvalidRequest(f"{sealed_to}, and the given identity opens none of its key objects: give another --identity.")
 
 
+def list_key_objects(store: StorageBackend, manifest: ManifestSummary) -> list[str]:
+    """Return the keys of all key objects of the backup's epoch, the oldest first; none if the backup isn't sealed. Raises StorageError."""
+    if (encryption := manifest.encryption) is None:
+        return []
+    prefix = BackupRef(manifest.cluster, manifest.database, encryption.epoch).keys_prefix
+    return [info.key for info in store.list(prefix) if is_key_object_name(info.key.removeprefix(prefix))]
+
+
 def _named(recipients: list[str]) -> str:
     shown = [brief(recipient) for recipient in recipients[:_NAMED]]
     if more := len(recipients) - len(shown):
@@ -70,9 +78,8 @@ def _key_objects(store: StorageBackend, manifest: ManifestSummary, encryption: E
     if named.version:
         with suppress(ObjectNotFound, ObjectTooLarge, AccessDenied):
             yield get_version(store, named.key, named.version, at_most=_LONGEST)
-    prefix = BackupRef(manifest.cluster, manifest.database, encryption.epoch).keys_prefix
     try:
-        keys = [info.key for info in store.list(prefix) if is_key_object_name(info.key.removeprefix(prefix))]
+        keys = list_key_objects(store, manifest)
     except AccessDenied:
         return  # the credentials may read objects, but not list them
     others = sorted(set(keys) - {named.key}, reverse=True)
