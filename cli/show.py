@@ -79,8 +79,11 @@ def show(
             stored = find_stored(store, wanted, notify)
         manifest = stored.manifest
         if toc:
+            from pipeline.catalog.key_objects import tell_unneeded
             from pipeline.restore.show_toc import show_toc
 
+            with show_progress(quiet=True) as notify:
+                tell_unneeded(manifest, keys, notify)
             listed = show_toc(store, manifest, keys, tuple(bin_dir or ()))
             if sys.stdout.isatty():  # a name must not control a terminal; in a file, names stay as they are
                 listed = "".join(f"{display.one_line(line)}\n" for line in listed.split("\n")[:-1])

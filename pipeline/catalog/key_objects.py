@@ -8,6 +8,7 @@ from pipeline.catalog.canonical_json import brief
 from pipeline.catalog.keys import BackupRef, is_key_object_name
 from pipeline.catalog.manifest import Encryption, ManifestSummary
 from pipeline.errors import BackupDamaged, InvalidRequest
+from pipeline.events import Notice, Notify
 from pipeline.trust.age import CannotOpen
 from pipeline.trust.seal import UNSEALED, Epoch, Keys, Seal
 from storage_backends import (
@@ -53,6 +54,12 @@ def open_seal(store: StorageBackend, manifest: ManifestSummary, keys: Keys) -> S
             f"{encryption.key.key} is missing from {store.url} or was altered, and the identity opens no other key object of the backup."
         )
     raise InvalidRequest(f"{sealed_to}, and the given identity opens none of its key objects: give another --identity.")
+
+
+def tell_unneeded(manifest: ManifestSummary, keys: Keys, notify: Notify) -> None:
+    """Notify if the user gave an identity for a backup that isn't sealed: somebody may have replaced a sealed backup."""
+    if keys.identities and manifest.encryption is None:
+        notify(Notice(f"The backup {manifest.backup_id} isn't sealed, so it needs no identity."))
 
 
 def list_key_objects(store: StorageBackend, manifest: ManifestSummary) -> list[str]:
