@@ -63,16 +63,18 @@ class Signer:
         return json.dumps(envelope.to_dict(), separators=(",", ":")).encode() + b"\n"
 
 
+def key_ids_of(data: bytes) -> list[str]:
+    """Return the IDs of keys that the envelope ``data`` names. No signature is checked. Raises Untrusted if ``data`` is no envelope."""
+    form, _ = _read(data)
+    return [signature.keyid for signature in form.signatures]
+
+
 def verified_payload(data: bytes, keys: Sequence[SSlibKey]) -> bytes:
     """Return the payload of the envelope ``data``. Raises Untrusted if ``data`` is no envelope, or if none of the keys signed it.
 
     The error's text is a clause, such as ``no trusted key signed it``.
     """
-    try:
-        form = _Envelope.model_validate_json(data)
-        envelope = Envelope.from_dict(form.model_dump(by_alias=True))
-    except (ValidationError, ValueError) as exc:
-        raise Untrusted("untrusted", "its signature is not a valid envelope") from exc
+    _, envelope = _read(data)
     if envelope.payload_type != PAYLOAD_TYPE:
         raise Untrusted("untrusted", "its signature is for another type of payload")
     try:
@@ -80,3 +82,11 @@ def verified_payload(data: bytes, keys: Sequence[SSlibKey]) -> bytes:
     except (VerificationError, ValueError) as exc:  # ValueError: there are no keys
         raise Untrusted("untrusted", "no trusted key signed it") from exc
     return envelope.payload
+
+
+def _read(data: bytes) -> tuple[_Envelope, Envelope]:
+    try:
+        form = _Envelope.model_validate_json(data)
+        return form, Envelope.from_dict(form.model_dump(by_alias=True))
+    except (ValidationError, ValueError) as exc:
+        raise Untrusted("untrusted", "its signature is not a valid envelope") from exc

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
@@ -52,7 +53,11 @@ class Signed(Generic[P]):
 
     def check(self, data: bytes) -> None:
         """Raise Untrusted unless ``data`` are the object's bytes."""
-        if hashlib.sha256(data).hexdigest() != self.subject_sha256:
+        self.check_sha256(hashlib.sha256(data).hexdigest())
+
+    def check_sha256(self, sha256: str) -> None:
+        """Raise Untrusted unless ``sha256``, in hexadecimal, is that of the object's bytes."""
+        if sha256 != self.subject_sha256:
             raise Untrusted("swapped", "its signature is about other bytes")
 
 
@@ -74,6 +79,16 @@ class Trust:
     def has(self, key: SSlibKey, purpose: Purpose) -> bool:
         """True if the key is trusted for the purpose."""
         return any(one.key.keyid == key.keyid and purpose in one.purposes for one in self.keys)
+
+    def signers(self, envelope: bytes, kind: type[P]) -> list[str]:
+        """Return the IDs of the keys that signed the envelope, and that are trusted for the purpose of ``kind``."""
+        found = list[str]()
+        for one in self.keys:
+            if kind.purpose in one.purposes:
+                with suppress(Untrusted):
+                    verified_payload(envelope, [one.key])
+                    found.append(one.key.keyid)
+        return found
 
     def read(self, envelope: bytes, key: str, kind: type[P]) -> Signed[P]:
         """Return the statement of a trusted key about the object ``key``, from the bytes of its envelope.
