@@ -11,9 +11,7 @@ def main() -> None:
 
     The import of the command line takes a part of a second. Ctrl-C ends the process even then, without a traceback.
     """
-    if (
-        signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ):  # a shell starts background jobs with SIGINT ignored
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell lets background jobs ignore the signal
         signal.signal(signal.SIGINT, _end)
     from cli.main import main as run
 

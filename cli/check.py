@@ -76,7 +76,10 @@ def check(
     from pipeline.check.check import Place
     from pipeline.check.check import check as examine
     from pipeline.check.finding import Severity
+    from pipeline.errors import InvalidRequest
 
+    if trusted_key and not sign_with:
+        raise InvalidRequest("--trusted-key needs --sign-with.")
     request = BackupRequest(
         source=options.parse_conninfo(conninfo, quiet=quiet),
         cluster=cluster,

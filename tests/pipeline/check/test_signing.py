@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.findings import by_subject
-from support.pgstow import run_pgstow
+from support.pgstow import assert_one_sentence, run_pgstow
 from support.signing import KeyFiles, make_key
 
 from pipeline.backup.signing import Signing
@@ -88,6 +88,8 @@ def test_check_and_config_check_examine_signing(key: KeyFiles, tmp_path: Path) -
     key.private.chmod(0o644)
     result = run_pgstow("check", "host=127.0.0.1 port=1 dbname=x", "--to", store, "--json", *sign)
     assert result.exit_code == 10
+    alone = run_pgstow("check", "dbname=x", "--to", store, *sign[2:4])
+    assert_one_sentence(alone, 2, "--trusted-key needs --sign-with")
     found = {one["subject"]: one["outcome"] for one in json.loads(result.stdout)["findings"]}
     assert {name: found[name] for name in ("signing", "private key", "trusted keys")} == {
         "signing": "ok",
