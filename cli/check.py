@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from cli import backup_options as what
-from cli import display, key_options, options
+from cli import display, key_options, options, trust_options
 from cli.command import Commands
 from cli.dump_options import with_dump_options
 from cli.errors import ExitCode
@@ -61,17 +61,25 @@ def check(
     bin_dir: options.BinDir = None,
     recipient: key_options.RecipientTexts = None,
     recipients_file: key_options.RecipientsFiles = None,
+    sign_with: trust_options.SignWith = None,
+    sign_passphrase_file: trust_options.SignPassphrase = None,
+    writer: trust_options.Writer = None,
+    state_dir: trust_options.StateDir = None,
+    trusted_key: trust_options.TrustedKeys = None,
     dump_options: "Sequence[GivenOption]" = (),
 ) -> None:
     """Check that a backup will work, and that its credentials have no rights that endanger the backups.
 
-    pgstow examines the server, this machine and the store. For each problem, it prints what to do.
+    pgstow examines the server, this machine, the store, and the key that signs. For each problem, it prints what to do.
     """
     from pipeline.backup.request import BackupRequest
     from pipeline.check.check import Place
     from pipeline.check.check import check as examine
     from pipeline.check.finding import Severity
+    from pipeline.errors import InvalidRequest
 
+    if trusted_key and not sign_with:
+        raise InvalidRequest("--trusted-key needs --sign-with.")
     request = BackupRequest(
         source=options.parse_conninfo(conninfo, quiet=quiet),
         cluster=cluster,
@@ -79,6 +87,9 @@ def check(
         limits=options.make_limits(jobs, 4, memory, spool_dir, spool=spool_limit),
         programs=tuple(bin_dir or ()),
         recipients=key_options.read_recipients(recipient, recipients_file),
+        signing=trust_options.make_signing(
+            sign_with, sign_passphrase_file, writer, state_dir, trust_options.make_trust(trusted_key), warn=False
+        ),
     )
     [store] = options.open_stores([to], store_option, give_up_after, create=create_store, quiet=quiet)
     with closing(store), show_progress(quiet=quiet or json) as notify:

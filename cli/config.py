@@ -9,7 +9,7 @@ import typer
 from cli import display, options, run_options, trust_options
 from cli.command import Commands
 from cli.config_init import init
-from cli.errors import ExitCode
+from cli.errors import ExitCode, print_error
 from cli.job_check import examine_job
 
 app = Commands(name="config", help="Write or check pgstow.toml, or print its JSON Schema.", no_args_is_help=True)
@@ -38,7 +38,7 @@ def check(
     """Check pgstow.toml, and print each error with its line."""
     from pipeline.errors import InvalidRequest
     from pipeline.nightly.config_file import ConfigFile
-    from pipeline.nightly.jobs import make_jobs
+    from pipeline.nightly.jobs import make_jobs, unused_retentions
     from pipeline.nightly.notify import examine, send_test
 
     file = ConfigFile(run_options.find_config(config))
@@ -50,6 +50,8 @@ def check(
         )
     if troubles := [trouble for recipient in settings.monitoring.notify if (trouble := examine(recipient))]:
         raise InvalidRequest(" ".join(troubles))
+    for name in unused_retentions(settings):
+        print_error(f"No database in {file.path} uses [retention.{name}].")
     print(f"{file.path} is valid. It lists {', '.join(job.name for job in jobs)}.")
     ready = list[bool]()
     if notify:

@@ -75,13 +75,13 @@ def reported(*, debug: bool) -> Iterator[None]:
 
     Turn an error into one sentence on standard error, and into SystemExit with a documented exit code. ``debug`` also prints the traceback.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the signal
-            signal.signal(number, _stop)
-    # Ctrl-Z would suspend pgstow but not pg_dump, which would then fill the disk. A process that ignores SIGCHLD can't learn exit codes.
-    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the signal
+                signal.signal(number, _stop)
+        # Ctrl-Z would suspend pgstow but not pg_dump, which would then fill the disk. A process that ignores SIGCHLD can't learn exit codes.
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         yield
     except SystemExit as exc:
         # For a command that did other work, result_of has already reported the failure. So this command only printed.

@@ -2,12 +2,16 @@
 
 import dataclasses
 from contextlib import closing
+from typing import TYPE_CHECKING
 
-from cli import display, options
+from cli import display, options, trust_options
 from cli.command import Commands
 from cli.errors import if_stopped, result_of
 from cli.progress import show_progress
 from pipeline.counting import counted
+
+if TYPE_CHECKING:
+    from pipeline.catalog.find import BackupSelector
 
 app = Commands(
     name="hold",
@@ -31,6 +35,8 @@ def add(
     cluster: options.Cluster = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    trusted_key: trust_options.TrustedKeys = None,
+    unsigned: trust_options.Unsigned = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
 ) -> None:
@@ -38,7 +44,11 @@ def add(
 
     For a backup of a whole server, pgstow also holds the backups of its databases and of its roles.
     """
-    _hold(backup, from_, store_option, give_up_after, cluster, database, held=True, json=json, quiet=quiet)
+    from pipeline.catalog.find import BackupSelector
+
+    trust = trust_options.make_trust(trusted_key)
+    wanted = BackupSelector(backup, cluster, database, trust=trust, unsigned=unsigned)
+    _hold(wanted, from_, store_option, give_up_after, held=True, json=json, quiet=quiet)
 
 
 @app.command(
@@ -56,11 +66,17 @@ def remove(
     cluster: options.Cluster = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    trusted_key: trust_options.TrustedKeys = None,
+    unsigned: trust_options.Unsigned = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
 ) -> None:
     """Remove the legal hold from a backup."""
-    _hold(backup, from_, store_option, give_up_after, cluster, database, held=False, json=json, quiet=quiet)
+    from pipeline.catalog.find import BackupSelector
+
+    trust = trust_options.make_trust(trusted_key)
+    wanted = BackupSelector(backup, cluster, database, trust=trust, unsigned=unsigned)
+    _hold(wanted, from_, store_option, give_up_after, held=False, json=json, quiet=quiet)
 
 
 @app.command(
@@ -105,18 +121,15 @@ def list_(
 
 
 def _hold(
-    backup: str,
+    wanted: "BackupSelector",
     url: str,
     store_option: list[str] | None,
     give_up_after: float,
-    cluster: str | None,
-    database: str | None,
     *,
     held: bool,
     json: bool,
     quiet: bool,
 ) -> None:
-    from pipeline.catalog.find import BackupSelector
     from pipeline.prune.hold import hold
 
     with (
@@ -124,7 +137,7 @@ def _hold(
         if_stopped("some objects of the backup may be changed already; run the command again for the rest"),
         show_progress(quiet=quiet or json) as notify,
     ):
-        objects = hold(BackupSelector(backup, cluster, database), store, notify, held=held)
+        objects = hold(wanted, store, notify, held=held)
     meant, *members = objects
     name = display.one_line(f"{meant.cluster}/{meant.database} {meant.backup_id}")
     also = f" and its {counted(len(members), 'member')}" if members else ""

@@ -22,14 +22,18 @@ def examine_job(job: "Job", destination: str, *, quiet: bool) -> bool:
     from pipeline.check.check import check as examine
     from pipeline.check.finding import Severity
     from pipeline.errors import PipelineError
+    from pipeline.trust.statement import Purpose
     from storage_backends import StorageError, open_backend
 
+    serves = {Purpose.BACKUP: True, Purpose.VERIFY: job.verify is not None, Purpose.PRUNE: job.retention is not None}
     print(f"\n{display.one_line(f'{job.name} to {destination}')}", flush=True)
     try:
         url = job.destinations[destination].url
         store = open_backend(url, give_up_after=PATIENCE)
         with closing(store), show_progress(quiet=quiet) as notify:
-            findings = examine(job.request, store, notify, Place.of(url, {}, os.environ))
+            findings = examine(
+                job.request, store, notify, Place.of(url, {}, os.environ), [one for one in serves if serves[one]]
+            )
     except (PipelineError, StorageError) as exc:
         print_error(str(exc))
         return False

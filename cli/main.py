@@ -107,7 +107,7 @@ def options(
 
 
 def main() -> None:
-    """Run the command line. Exit with a code of docs/exit-codes.md."""
+    """Run the command line, after :mod:`cli.__main__` has begun to handle Ctrl-C. Exit with a code of docs/exit-codes.md."""
     _use_utf8()
     stdio.take_over()
     try:

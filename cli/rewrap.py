@@ -3,16 +3,19 @@
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import display, key_options, options
+from cli import display, key_options, options, trust_options
 from cli import retention_options as retention
 from cli.command import Commands
 from cli.errors import exit_code_of, print_error, result_of
 from cli.progress import show_progress
 from pipeline.counting import counted
+
+if TYPE_CHECKING:
+    from storage_backends import StorageBackend
 
 app = Commands()
 
@@ -41,6 +44,8 @@ def rewrap(
     recipients_file: key_options.RecipientsFiles = None,
     identity: key_options.IdentityFiles = None,
     identity_command: key_options.IdentityCommand = None,
+    trusted_key: trust_options.TrustedKeys = None,
+    unsigned: trust_options.Unsigned = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     retain_days: retention.RetainDays = None,
@@ -48,12 +53,15 @@ def rewrap(
 ) -> None:
     """Give sealed backups to further recipients. The command needs no database, and touches no data.
 
+    A new key object is locked as long as its backup, and gets the backup's legal hold.
+
     It revokes nothing: earlier recipients can still open the backups.
     """
     from pipeline.catalog.find import BackupSelector
     from pipeline.errors import InvalidRequest
     from pipeline.prune.rewrap import find_all, find_one
     from pipeline.prune.rewrap import rewrap as rewrap_backups
+    from pipeline.stages.upload import upload
 
     if (backup is None) != all_:
         raise InvalidRequest("Name a BACKUP, or give --all, but not both.")
@@ -61,14 +69,24 @@ def rewrap(
     if recipients is None:
         raise InvalidRequest("Name the new recipients: give --recipient or --recipients-file.")
     keys = key_options.read_keys(identity, identity_command, quiet=quiet)
+    trust = trust_options.make_trust(trusted_key)
     lock = retention.lock_options(retain_days, retain_until)
-    store = options.open_store(from_, [*(store_option or ()), *lock], give_up_after, quiet=quiet)
+
+    def open_store(*more: str) -> "StorageBackend":
+        return options.open_store(from_, [*(store_option or ()), *more], give_up_after, quiet=quiet)
+
+    def put_locked(key: str, body: bytes | bytearray, until: datetime) -> None:
+        with closing(open_store(*retention.lock_options(None, until))) as locking:
+            upload(locking, key, body)
+
+    store = open_store(*lock)
     with closing(store), show_progress(quiet=quiet or json) as notify:
         if backup is None:
-            manifests = find_all(store, cluster, database, notify, datetime.now(UTC))
+            selected = find_all(store, cluster, database, notify, datetime.now(UTC), trust)
         else:
-            manifests = find_one(BackupSelector(backup, cluster, database), store, notify)
-        done = rewrap_backups(manifests, recipients, keys, store, notify)
+            wanted = BackupSelector(backup, cluster, database, trust=trust, unsigned=unsigned)
+            selected = find_one(wanted, store, notify)
+        done = rewrap_backups(selected, recipients, keys, store, put_locked, notify)
     for ref, error in done.failed.items():
         print_error(f"{ref.cluster}/{ref.database}: {error}")
     told = f"{counted(len(done.keys), 'backup')} can now be opened by further recipients."

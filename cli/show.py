@@ -17,6 +17,7 @@ from pipeline.counting import counted
 if TYPE_CHECKING:
     from pipeline.catalog.manifest import Encryption, Manifest
     from pipeline.catalog.reader import StoredManifest
+    from pipeline.catalog.signature import BackupSignature
     from pipeline.trust.policy import Trust
     from storage_backends import StorageBackend
     from storage_backends.holds import ObjectLock
@@ -66,6 +67,7 @@ def show(
     """
     from pipeline.catalog.find import BackupSelector, find_stored
     from pipeline.catalog.keys import BackupRef
+    from pipeline.catalog.signature import describe_signature
     from pipeline.errors import InvalidRequest
     from pipeline.prune.hold import manifest_lock
 
@@ -79,18 +81,25 @@ def show(
             stored = find_stored(store, wanted, notify)
         manifest = stored.manifest
         if toc:
+            from pipeline.catalog.key_objects import tell_unneeded
             from pipeline.restore.show_toc import show_toc
 
+            with show_progress(quiet=True) as notify:
+                tell_unneeded(manifest, keys, notify)
             listed = show_toc(store, manifest, keys, tuple(bin_dir or ()))
             if sys.stdout.isatty():  # a name must not control a terminal; in a file, names stay as they are
                 listed = "".join(f"{display.one_line(line)}\n" for line in listed.split("\n")[:-1])
             print(listed, end="")
             return
-        lock = manifest_lock(store, BackupRef(manifest.cluster, manifest.database, manifest.backup_id))
+        ref = BackupRef(manifest.cluster, manifest.database, manifest.backup_id)
+        lock, signature = manifest_lock(store, ref), describe_signature(store, ref, stored.sha256, trust)
         if json:
-            display.print_json({**manifest.model_dump(mode="json"), "lock": dataclasses.asdict(lock)})
+            signed = signature and dataclasses.asdict(signature)
+            document = {**manifest.model_dump(mode="json"), "lock": dataclasses.asdict(lock), "signature": signed}
+            display.print_json(document)
         else:
-            _print(manifest, store.url, lock, _proven(store, stored, trust) or "unknown", all_tables=all_tables)
+            proven = _proven(store, stored, trust) or "unknown"
+            _print(manifest, store.url, lock, _describe_signature(signature), proven, all_tables=all_tables)
 
 
 def _proven(store: "StorageBackend", stored: "StoredManifest", trust: "Trust | None") -> str | None:
@@ -117,6 +126,17 @@ def _describe_sealing(encryption: "Encryption | None") -> str:
     return f"to {', '.join(encryption.recipients)}" if encryption else "no"
 
 
+def _describe_signature(signature: "BackupSignature | None") -> str:
+    if signature is None:
+        return "no"
+    keys = " and ".join(signature.key_ids) or "no key"
+    if signature.problem:
+        return f"not to be trusted: {signature.problem}; the signature names {keys}"
+    if signature.trusted is None:
+        return f"perhaps, by {keys}; --trusted-key checks the signature"
+    return f"by the trusted key {keys}, writer {signature.writer}, sequence {signature.sequence}"
+
+
 def _describe_lock(manifest: "Manifest", lock: "ObjectLock") -> str:
     words = [f"until {_moment(lock.retained_until)}"] if lock.retained_until else []
     words += ["by a legal hold"] if lock.held else []
@@ -134,7 +154,7 @@ def _moment(moment: datetime) -> str:
     return f"{display.local_time(moment):%Y-%m-%d %H:%M:%S %Z}"
 
 
-def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, all_tables: bool) -> None:
+def _print(manifest: "Manifest", url: str, lock: "ObjectLock", signed: str, proven: str, *, all_tables: bool) -> None:
     from rich.table import Table
 
     from pipeline.catalog.manifest import File, TableData
@@ -171,6 +191,7 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
         "Size": f"{display.format_size(totals.size)} in {counted(totals.files, 'file')}, {display.format_size(totals.stored_size)} stored "
         f"in {counted(totals.objects, 'object')}{_describe_compression(manifest)}",
         "Sealed": _describe_sealing(manifest.encryption),
+        "Signed": signed,
         "Tags": ", ".join(manifest.tags) or "none",
         "Proven": proven,
         "Locked": _describe_lock(manifest, lock),

@@ -89,8 +89,8 @@ def make_trust(keys: list[str] | None) -> "Trust | None":
     return Trust.parse(keys)
 
 
-def make_signer(uri: str | None, passphrase_file: Path | None) -> "Signer | None":
-    """Return the key that signs; None if no key is given. Warn of a file that other users may read.
+def make_signer(uri: str | None, passphrase_file: Path | None, *, warn: bool = True) -> "Signer | None":
+    """Return the key that signs; None if no key is given. If ``warn``, warn of a file that other users may read.
 
     Raise InvalidRequest, ProgramMissing or SigningFailed.
     """
@@ -103,7 +103,7 @@ def make_signer(uri: str | None, passphrase_file: Path | None) -> "Signer | None
     from pipeline.trust.signing import open_signer
 
     signer = open_signer(uri, passphrase_file)
-    if uri.startswith("file:"):
+    if warn and uri.startswith("file:"):
         warn_if_open(Path(uri.removeprefix("file:")))
     return signer
 
@@ -114,14 +114,16 @@ def make_signing(
     writer: str | None,
     states: Path | None,
     trust: "Trust | None" = None,
+    *,
+    warn: bool = True,
 ) -> "Signing | None":
-    """Return how to sign backups; None if no key is given. Raise as :func:`make_signer` does.
+    """Return how to sign backups; None if no key is given. Warn and raise as :func:`make_signer` does.
 
     ``trust`` has further keys that may have signed the writer's earlier backups.
     """
     from pipeline.errors import InvalidRequest
 
-    signer = make_signer(uri, passphrase_file)
+    signer = make_signer(uri, passphrase_file, warn=warn)
     if signer is None:
         if writer is not None or states is not None:
             raise InvalidRequest("--writer and --state-dir need --sign-with.")

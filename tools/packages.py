@@ -27,7 +27,7 @@ import sys
 
 sys.path.insert(0, "{LIBRARY}")
 
-from cli.main import main
+from cli.__main__ import main
 
 main()
 """

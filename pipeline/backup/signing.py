@@ -41,7 +41,7 @@ class Signing:
 
         Raises LocalResourceExhausted if the folder can't be used, and InvalidRequest if the state file isn't valid.
         """
-        state = self._state(store, ref)
+        state = self.state_of(store, ref)
         with state.alone():
             state.read()
 
@@ -50,7 +50,7 @@ class Signing:
 
         Raises StorageError, or the errors of :meth:`check`.
         """
-        state = self._state(store, ref)
+        state = self.state_of(store, ref)
         with state.alone():
             link = self._next(store, ref, state.read(), notify)
             payload = make_statement(ref.manifest_key, hashlib.sha256(manifest).hexdigest(), link)
@@ -77,5 +77,6 @@ class Signing:
             notify(Notice(f"The store's earlier signatures can't be read. {exc}"))
         return next_link(self.writer, end, stored, readable=readable)
 
-    def _state(self, store: StorageBackend, ref: BackupRef) -> StateFile:
+    def state_of(self, store: StorageBackend, ref: BackupRef) -> StateFile:
+        """Return the file that remembers the end of the chain to which the backup belongs."""
         return StateFile(self.states, ChainName(store.url, ref.cluster, ref.database, self.writer))

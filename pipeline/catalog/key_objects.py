@@ -8,6 +8,7 @@ from pipeline.catalog.canonical_json import brief
 from pipeline.catalog.keys import BackupRef, is_key_object_name
 from pipeline.catalog.manifest import Encryption, ManifestSummary
 from pipeline.errors import BackupDamaged, InvalidRequest
+from pipeline.events import Notice, Notify
 from pipeline.trust.age import CannotOpen
 from pipeline.trust.seal import UNSEALED, Epoch, Keys, Seal
 from storage_backends import (
@@ -55,6 +56,20 @@ def open_seal(store: StorageBackend, manifest: ManifestSummary, keys: Keys) -> S
     raise InvalidRequest(f"{sealed_to}, and the given identity opens none of its key objects: give another --identity.")
 
 
+def tell_unneeded(manifest: ManifestSummary, keys: Keys, notify: Notify) -> None:
+    """Notify if the user gave an identity for a backup that isn't sealed: somebody may have replaced a sealed backup."""
+    if keys.identities and manifest.encryption is None:
+        notify(Notice(f"The backup {manifest.backup_id} isn't sealed, so it needs no identity."))
+
+
+def list_key_objects(store: StorageBackend, manifest: ManifestSummary) -> list[str]:
+    """Return the keys of all key objects of the backup's epoch, the oldest first; none if the backup isn't sealed. Raises StorageError."""
+    if (encryption := manifest.encryption) is None:
+        return []
+    prefix = BackupRef(manifest.cluster, manifest.database, encryption.epoch).keys_prefix
+    return [info.key for info in store.list(prefix) if is_key_object_name(info.key.removeprefix(prefix))]
+
+
 def _named(recipients: list[str]) -> str:
     shown = [brief(recipient) for recipient in recipients[:_NAMED]]
     if more := len(recipients) - len(shown):
@@ -84,9 +99,7 @@ def other_key_objects(
     At most 100 objects are yielded. Objects that can't be read are left out. Raises StorageError if they can't be listed, or if the store
     fails.
     """
-    prefix = BackupRef(manifest.cluster, manifest.database, encryption.epoch).keys_prefix
-    keys = [info.key for info in store.list(prefix) if is_key_object_name(info.key.removeprefix(prefix))]
-    others = sorted(set(keys) - {encryption.key.key}, reverse=True)
+    others = sorted(set(list_key_objects(store, manifest)) - {encryption.key.key}, reverse=True)
     for key in others[:_MOST]:
         try:
             content = store.get(key, at_most=LONGEST_KEY_OBJECT)

@@ -1,11 +1,12 @@
 """Examines everything that a backup depends on, before the backup is needed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.backup.dry_run import plan_backup
 from pipeline.backup.request import BackupRequest
 from pipeline.backup.source import default_cluster
+from pipeline.catalog.keys import BackupRef
 from pipeline.check.finding import Finding, Severity, said
 from pipeline.check.machine import examine_machine
 from pipeline.check.privileges import LOCKS
@@ -18,6 +19,7 @@ from pipeline.events import Notify, Started
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import CHECK_ADVICE
 from pipeline.postgres.server import Server
+from pipeline.trust.statement import Purpose
 from storage_backends import EMULATOR, StorageBackend, endpoint_of, looks_first
 
 
@@ -40,23 +42,30 @@ class Place:
         return cls(looks_first(url, options), endpoint, emulator)
 
 
-def check(request: BackupRequest, store: StorageBackend, notify: Notify, place: Place | None = None) -> list[Finding]:
+def check(
+    request: BackupRequest,
+    store: StorageBackend,
+    notify: Notify,
+    place: Place | None = None,
+    purposes: Iterable[Purpose] = (Purpose.BACKUP,),
+) -> list[Finding]:
     """Return findings on everything that the requested backup into ``store`` depends on: the server, this machine, and the store.
 
     No data is read, and no backup is made. A few small objects stay in the store if the credentials can't delete them. ``place`` says how
-    pgstow reaches the store; None if unknown.
+    pgstow reaches the store; None if unknown. ``purposes`` are the purposes for which the request's key signs.
 
     Raises InvalidRequest if a pattern is invalid, or if pg_dump or the server can't do what an option asks for. Every other failure of the
     server or the store is a finding.
     """
     place = place or Place()
     findings: list[Finding] = []
-    cluster = request.cluster or _host(request.source)
+    cluster, database = request.cluster or _host(request.source), str(request.source.parameters.get("dbname") or "")
     notify(Started("Examining the server"))
     try:
         with Server(request.source) as server:
             cluster = request.cluster or default_cluster(server)
             findings.extend(examine_server(server, request))
+            database = server.name
     except ConnectionFailed as exc:
         findings.append(
             Finding(
@@ -69,6 +78,13 @@ def check(request: BackupRequest, store: StorageBackend, notify: Notify, place: 
     notify(Started("Examining this machine"))
     findings.extend(examine_machine(request.limits))
     findings.extend(examine_secrets(request))
+    if request.signing:
+        # The libraries for signatures are loaded only if something is signed.
+        from pipeline.check.signing import examine_signing, examine_states
+
+        notify(Started("Trying the key that signs"))
+        findings.extend(examine_signing(request.signing, purposes))
+        findings.extend(examine_states(request.signing, store, BackupRef(cluster, database, "")))
     if not any(finding.outcome is Severity.PROBLEM or finding.subject == LOCKS for finding in findings):
         notify(Started("Starting pg_dump, and stopping it once it has locked its tables"))
         findings.append(try_dump(request))

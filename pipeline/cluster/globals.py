@@ -11,7 +11,7 @@ from pipeline.archive.single_file import describe_stream
 from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.retry import with_retries
 from pipeline.backup.source import describe_source, find_dumper
-from pipeline.catalog.key_objects import open_seal
+from pipeline.catalog.key_objects import open_seal, tell_unneeded
 from pipeline.catalog.keys import GLOBALS
 from pipeline.catalog.manifest import Manifest
 from pipeline.catalog.origin import DumpOptions
@@ -71,6 +71,7 @@ def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBack
     to make exists already, this is no error. Also raises ProgramMissing, BackupDamaged, ConnectionFailed or StorageError.
     """
     limits = target.limits
+    tell_unneeded(manifest, target.keys, notify)
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:
         program = find_psql(at_least_major=server.major, search=target.programs)
         notify(Started(f"Restoring roles and tablespaces with psql {program.version}"))

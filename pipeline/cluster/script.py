@@ -11,7 +11,7 @@ from pipeline.archive.single_file import describe_stream
 from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.request import BackupRequest
 from pipeline.backup.source import describe_source, find_dumper
-from pipeline.catalog.key_objects import open_seal
+from pipeline.catalog.key_objects import open_seal, tell_unneeded
 from pipeline.catalog.keys import CLUSTER
 from pipeline.catalog.manifest import Manifest, TableData
 from pipeline.catalog.origin import DumpOptions
@@ -108,6 +108,7 @@ def restore_cluster_script(
     """
     limits = target.limits
     single_file(cluster_manifest)
+    tell_unneeded(cluster_manifest, target.keys, notify)
     seal = open_seal(store, cluster_manifest, target.keys)
     for name in sorted(ON_EVERY_SERVER.intersection(cluster_manifest.dump.databases)):
         make_usual_database(target.server, name)

@@ -115,6 +115,12 @@ def listed_pairs(config: Config) -> list[tuple[str, str]]:
     ]
 
 
+def unused_retentions(config: Config) -> list[str]:
+    """Return the names of the tables [retention.NAME] that no database uses."""
+    used = {_effective(config, name, {}).retention or "default" for name in config.databases}
+    return [name for name in config.retention if name not in used]
+
+
 def _effective(config: Config, name: str, overrides: Mapping[str, Any]) -> DatabaseSettings:
     """Return a database's settings. If a setting is missing, its default applies. The overrides replace both."""
     database = config.databases[name]

@@ -4,9 +4,11 @@ from contextlib import suppress
 from functools import partial
 
 from pipeline.catalog.find import BackupSelector, find_backup
+from pipeline.catalog.key_objects import list_key_objects
 from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef
 from pipeline.catalog.listing import list_backups
-from pipeline.catalog.reader import read_manifest
+from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.members import read_member
 from pipeline.concurrency import Workers
 from pipeline.counting import counted
 from pipeline.events import Notify, Started
@@ -19,21 +21,20 @@ _REQUESTS = 8  # concurrent requests
 def hold(wanted: BackupSelector, store: StorageBackend, notify: Notify, *, held: bool) -> dict[BackupRef, int]:
     """Put a legal hold on a backup if ``held``, else remove its hold.
 
-    The hold covers the manifest, the manifest's signature, the objects in the manifest, and all members.
+    The hold covers the manifest, the manifest's signature, the objects in the manifest, all key objects of the epoch, and all members.
 
     Return the number of objects of each backup. The backup that ``wanted`` selects comes first.
 
     If the call fails, repeat it. The manifest gets the hold before its objects, and loses it after them. So ``prune`` sees a hold as long as
     an object has one. If two backups share an object, removing one backup's hold also removes the hold of the shared object.
 
-    Raises BackupNotFound or ManifestInvalid if there is no such backup, InvalidRequest if several fit, or StorageError if the store has no
-    holds or refuses.
+    Raises as ``find_backup`` and ``read_member`` do, and StorageError if the store has no holds or refuses.
     """
     found = find_backup(store, wanted, notify)
-    meant = BackupRef(found.cluster, found.database, found.backup_id)
-    refs = [meant, *(BackupRef(meant.cluster, member.database, member.backup_id) for member in found.members)]
-    objects = {ref: _objects(store, ref) for ref in refs}
-    manifests = [ref.manifest_key for ref in refs]
+    objects = _objects(store, found)
+    for member in found.members:
+        objects |= _objects(store, read_member(store, found, member).manifest)
+    manifests = [ref.manifest_key for ref in objects]
     keys = [key for named in objects.values() for key in named]
     objects_text = counted(len(manifests) + len(keys), "object")
     notify(Started(f"Putting a hold on {objects_text}" if held else f"Removing the hold of {objects_text}"))
@@ -44,14 +45,15 @@ def hold(wanted: BackupSelector, store: StorageBackend, notify: Notify, *, held:
     return {ref: len(named) + 1 for ref, named in objects.items()}
 
 
-def _objects(store: StorageBackend, ref: BackupRef) -> list[str]:
-    """Return the keys of the backup's objects, except its manifest. Raises as ``read_manifest`` does."""
-    keys = [stored.key for stored in read_manifest(store, ref).stored]
+def _objects(store: StorageBackend, manifest: Manifest) -> dict[BackupRef, list[str]]:
+    """Return the keys of the backup's objects, except its manifest, by the backup. Raises StorageError."""
+    ref = BackupRef(manifest.cluster, manifest.database, manifest.backup_id)
+    keys = list(dict.fromkeys([*(stored.key for stored in manifest.stored), *list_key_objects(store, manifest)]))
     signature = ref.manifest_key + SIGNATURE_SUFFIX
     with suppress(ObjectNotFound):
         store.head(signature)
         keys.append(signature)
-    return keys
+    return {ref: keys}
 
 
 def find_holds(

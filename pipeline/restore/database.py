@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.archive.reader import Archive, open_archive
 from pipeline.catalog.find import find_backup
+from pipeline.catalog.key_objects import tell_unneeded
 from pipeline.catalog.manifest import TOC_NAME, File, Manifest
 from pipeline.concurrency import Workers
 from pipeline.counting import counted
@@ -70,6 +71,7 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
 
 def restore_manifest(manifest: Manifest, request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
     """Restore as :func:`restore` does, from a manifest that was already read. ``request.wanted`` is ignored."""
+    tell_unneeded(manifest, request.keys, notify)
     with Workers() as workers:
         archive = open_archive(store, manifest, request.keys, workers, request.limits)
     return restore_archive(archive, request, store, notify)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from pipeline.archive.reader import check_format, dump_format, open_archive
 from pipeline.archive.selection import EntrySelection, tell_lost
 from pipeline.catalog.find import BackupSelector, find_backup
-from pipeline.catalog.key_objects import open_seal
+from pipeline.catalog.key_objects import open_seal, tell_unneeded
 from pipeline.catalog.manifest import TOC_NAME, File, Manifest
 from pipeline.catalog.origin import Format
 from pipeline.concurrency import Workers
@@ -74,6 +74,7 @@ def export(request: ExportRequest, store: StorageBackend, output: BinaryIO, noti
     OSError if ``output`` can't be written.
     """
     manifest = find_backup(store, request.wanted, notify)
+    tell_unneeded(manifest, request.keys, notify)
     format_ = dump_format(manifest)
     if request.format != "plain":
         check_format(manifest, request.format)

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from pipeline.archive.reader import open_archive
 from pipeline.archive.selection import EntrySelection, tell_lost
 from pipeline.catalog.find import BackupSelector, find_backup
+from pipeline.catalog.key_objects import tell_unneeded
 from pipeline.catalog.manifest import TOC_NAME, File, Manifest
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
@@ -66,6 +67,7 @@ def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> E
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidRequest(f"{folder} exists and is not an empty folder; name another folder.")
     manifest = find_backup(store, request.wanted, notify)
+    tell_unneeded(manifest, request.keys, notify)
     with _filling(folder, manifest), Workers() as workers:
         archive = open_archive(store, manifest, request.keys, workers, request.limits)
         chosen = archive.choose(request.choice)

@@ -4,6 +4,8 @@ pyrage holds the interpreter's lock while it works. But it calls our ``read`` an
 turn. Its functions that take all bytes at once give no turns, and take more processor time.
 """
 
+import base64
+import binascii
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -11,12 +13,12 @@ from typing import Self
 import pyrage
 
 from pipeline.errors import InvalidRequest
+from pipeline.trust.secret_text import is_secret, may_be_secret
 
 _SECRET_KEY = "AGE-SECRET-KEY-1"  # noqa: S105 - the beginning of every key
-_SECRETS = ("AGE-SECRET-KEY-", "AGE-PLUGIN-")
-"""The beginnings of the secret keys of age, in capitals. Some are of kinds that pgstow can't use."""
 _OPENSSH_KEY = b"-----BEGIN "
-_SEALED = (b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED FILE-----")
+_ARMOR = b"-----BEGIN AGE ENCRYPTED FILE-----"
+_SEALED = (b"age-encryption.org/", _ARMOR)
 _MOST_RECIPIENTS = 100
 _LONGEST_IDENTITY_FILE = 1024 * 1024
 """Bytes. An identity has about a hundred bytes, and an RSA key has some thousands."""
@@ -70,8 +72,13 @@ class Identities:
         if len(data) > _LONGEST_IDENTITY_FILE:
             raise InvalidRequest(f"{name} has no identity: it is longer than {_LONGEST_IDENTITY_FILE:,} bytes.")
         if data.startswith(_SEALED):
+            if _has_passphrase(data):
+                raise InvalidRequest(
+                    f"{name} is protected by a passphrase: give --identity-command 'age --decrypt FILE', which asks for the passphrase."
+                )
             raise InvalidRequest(
-                f"{name} is protected by a passphrase: give --identity-command 'age --decrypt FILE', which asks for the passphrase."
+                f"{name} is an age file that is sealed to a recipient. If it holds an identity, give --identity-command "
+                "'age --decrypt --identity KEY FILE'."
             )
         if data.startswith(_OPENSSH_KEY):
             return cls((_parse_ssh(data, name),))
@@ -115,9 +122,15 @@ class Identities:
         return opened
 
 
-def is_secret(text: str) -> bool:
-    """True if the text begins as a secret key of age does, so that no error may repeat it."""
-    return text.upper().startswith(_SECRETS)
+def _has_passphrase(data: bytes) -> bool:
+    """True if an age file is sealed by a passphrase. Its header then has one line for a passphrase, and none for recipients."""
+    if data.startswith(_ARMOR):
+        try:
+            data = base64.b64decode(data.split(b"\n", 2)[1])
+        except (binascii.Error, IndexError):
+            return False
+    _, _, header = data.partition(b"\n")
+    return header.startswith(b"-> scrypt ")
 
 
 def _parse_recipient(text: str) -> object:
@@ -127,8 +140,9 @@ def _parse_recipient(text: str) -> object:
     except (pyrage.RecipientError, UnicodeEncodeError) as exc:
         if is_secret(text):
             raise InvalidRequest("An identity is no recipient: give its public key, which begins with age1.") from None
+        shown = "A text that may be a secret key" if may_be_secret(text) else repr(text[:80])
         raise InvalidRequest(
-            f"{text[:80]!r} is no recipient: give a public key of age (age1…), or a line of an ssh key (ssh-ed25519 or ssh-rsa)."
+            f"{shown} is no recipient: give a public key of age (age1…), or a line of an ssh key (ssh-ed25519 or ssh-rsa)."
         ) from exc
 
 

@@ -72,16 +72,18 @@ class Verified:
     """The key's ID: see :func:`pipeline.trust.keys.describe_key`."""
 
 
+def key_ids_of(data: bytes) -> list[str]:
+    """Return the IDs of keys that the envelope ``data`` names. No signature is checked. Raises Untrusted if ``data`` is no envelope."""
+    form, _ = _read(data)
+    return [signature.keyid for signature in form.signatures]
+
+
 def verify_envelope(data: bytes, keys: Sequence[SSlibKey]) -> Verified:
     """Return the payload of the envelope ``data``. Raises Untrusted if ``data`` is no envelope, or if none of the keys signed it.
 
     The error's text is a clause, such as ``no trusted key signed it``.
     """
-    try:
-        form = _Envelope.model_validate_json(data)
-        envelope = Envelope.from_dict(form.model_dump(by_alias=True))
-    except (ValidationError, ValueError) as exc:
-        raise Untrusted("untrusted", "its signature is not a valid envelope") from exc
+    _, envelope = _read(data)
     if envelope.payload_type != PAYLOAD_TYPE:
         raise Untrusted("untrusted", "its signature is for another type of payload")
     try:
@@ -89,3 +91,11 @@ def verify_envelope(data: bytes, keys: Sequence[SSlibKey]) -> Verified:
     except (VerificationError, ValueError) as exc:  # ValueError: there are no keys
         raise Untrusted("untrusted", "no trusted key signed it") from exc
     return Verified(envelope.payload, keyid)
+
+
+def _read(data: bytes) -> tuple[_Envelope, Envelope]:
+    try:
+        form = _Envelope.model_validate_json(data)
+        return form, Envelope.from_dict(form.model_dump(by_alias=True))
+    except (ValidationError, ValueError) as exc:
+        raise Untrusted("untrusted", "its signature is not a valid envelope") from exc

@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.errors import InvalidRequest
-from pipeline.trust.age import Identities, Recipients, is_secret
+from pipeline.trust.age import Identities, Recipients
+from pipeline.trust.secret_text import is_secret, may_be_secret
 
 _LONGEST = 4 * 1024 * 1024
 """The most bytes of a file of recipients or identities."""
@@ -79,6 +80,11 @@ def _read(file: Path, content: str) -> bytes:
         with file.open("rb") as stream:
             data = stream.read(_LONGEST + 1)
     except (OSError, ValueError) as exc:
+        if may_be_secret(str(file)):
+            # The cause repeats the name.
+            raise InvalidRequest(
+                f"A file of {content} can't be read, and its name, which may be a secret key, isn't shown."
+            ) from None
         raise InvalidRequest(
             f"The file of {content} {file} can't be read: {getattr(exc, 'strerror', None) or exc}."
         ) from exc

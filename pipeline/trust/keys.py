@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from securesystemslib.signer import SSlibKey
 
 from pipeline.errors import InvalidRequest
+from pipeline.trust.secret_text import may_be_secret
 
 _LONGEST_FILE = 64 * 1024  # bytes
 _LEAST_RSA = 2048  # bits, as NIST SP 800-131A demands
@@ -19,8 +20,13 @@ def read_key_file(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(_LONGEST_FILE + 1)
-    except OSError as exc:
-        raise InvalidRequest(f"The key file {path} can't be read: {exc.strerror}.") from exc
+    except (OSError, ValueError) as exc:
+        if may_be_secret(str(path)):
+            # The cause repeats the name.
+            raise InvalidRequest(
+                "A key file can't be read, and its name, which may be a secret key, isn't shown."
+            ) from None
+        raise InvalidRequest(f"The key file {path} can't be read: {getattr(exc, 'strerror', None) or exc}.") from exc
     if len(data) > _LONGEST_FILE:
         raise InvalidRequest(f"{path} is too long for a key file.")
     return data

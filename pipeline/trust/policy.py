@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
@@ -82,6 +83,16 @@ class Trust:
     def has_id(self, keyid: str, purpose: Purpose) -> bool:
         """True if the key with this ID is trusted for the purpose."""
         return any(one.key.keyid == keyid and purpose in one.purposes for one in self.keys)
+
+    def signers(self, envelope: bytes, kind: type[P]) -> list[str]:
+        """Return the IDs of the keys that signed the envelope, and that are trusted for the purpose of ``kind``."""
+        found = list[str]()
+        for one in self.keys:
+            if kind.purpose in one.purposes:
+                with suppress(Untrusted):
+                    verify_envelope(envelope, [one.key])
+                    found.append(one.key.keyid)
+        return found
 
     def read(self, envelope: bytes, key: str, kind: type[P]) -> Signed[P]:
         """Return the statement of a trusted key about the object ``key``, from the bytes of its envelope.

@@ -5,7 +5,7 @@ from functools import partial
 
 from pipeline.archive.reader import Archive, dump_format, open_archive
 from pipeline.archive.single_file import read_stream
-from pipeline.catalog.key_objects import open_seal
+from pipeline.catalog.key_objects import open_seal, tell_unneeded
 from pipeline.catalog.manifest import TOC_NAME, File, Manifest, StoredObject, TableData
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
@@ -73,6 +73,7 @@ def verify_archive(
     """
     manifest, limits = found.manifest, request.limits
     others = [file for file in manifest.files if file.path not in checked]
+    tell_unneeded(manifest, request.keys, notify)
     try:
         seal = archive.seal if archive else open_seal(store, manifest, request.keys)
     except (BackupDamaged, ObjectUnreadable) as exc:

@@ -174,6 +174,7 @@ def test_documents_for_machines(stored_sample: StoredSample, tmp_path: Path) -> 
     shown = json.loads(run_pgstow("show", *store).stdout)
     assert listed["backup_id"] == shown["backup_id"] == manifest.backup_id
     assert listed["totals"]["rows"] == sum(file.rows or 0 for file in manifest.files)
+    assert shown.pop("signature") is None
     assert shown.pop("lock") == {"retained_until": None, "held": False, "needs": []}
     assert Manifest.model_validate(shown) == manifest
     assert {file["relation"] for file in shown["files"]} >= {"new\nline", "größe ∑ 名前 🐘", 'it\'s "quoted"'}

@@ -14,6 +14,7 @@ import pytest
 from support.manifests import edit_manifest
 from support.pgstow import Result, assert_one_sentence, run_pgstow
 from support.postgres_fixtures import Database
+from support.stored_sample import StoredSample
 
 from cli.errors import ExitCode
 from demo import compare
@@ -350,6 +351,20 @@ def test_rewrap_needs_a_fitting_identity(
         result = run_pgstow(*arguments, *identity)
         assert_one_sentence(result, ExitCode.BAD_INPUT, re.escape(owner.recipient))
     assert len(list((store / "keys").rglob("*.age"))) == 1
+
+
+def test_an_identity_for_a_backup_that_is_not_sealed_draws_a_notice(
+    stored_sample: StoredSample, owner: Owner, tmp_path: Path
+) -> None:
+    """Somebody may have replaced a sealed backup by a forged one, which needs no identity."""
+    from_ = ("--from", stored_sample.folder, "--identity", owner.identity)
+    for command in (
+        ("export", *from_, "--file", tmp_path / "sample.sql"),
+        ("restore", *from_, "--to-directory", tmp_path / "there"),
+        ("verify", *from_, "--level", "archive"),
+    ):
+        assert "isn't sealed, so it needs no identity." in run_well(*command).stderr
+    assert "isn't sealed, so it needs no identity." in run_pgstow("show", *from_, "--toc").stderr
 
 
 def test_keygen_makes_a_key_that_seals_and_opens(secret_database: Database, tmp_path: Path) -> None:

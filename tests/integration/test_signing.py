@@ -1,6 +1,7 @@
 """Signed backups: pgstow signs while it backs up, and believes only trusted keys."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,17 @@ def test_a_signed_backup_is_trusted_and_an_unsigned_one_is_not(
     ]
     assert "UNSIGNED" in run_pgstow("list", *trusted).stdout
     assert run_pgstow("list", "--from", store).exit_code == 0
-    assert json.loads(run_pgstow("show", *trusted, "--json").stdout)["backup_id"] == signed
+    shown = json.loads(run_pgstow("show", *trusted, "--json").stdout)
+    assert shown["backup_id"] == signed
+    keys = [key.trusted().key.keyid]
+    assert shown["signature"] == {"key_ids": keys, "trusted": True, "writer": "db1", "sequence": 1, "problem": None}
+    for options, words in (
+        ((signed, *trusted), f"by the trusted key {keys[0]}, writer db1, sequence 1"),
+        ((signed, "--from", store), f"perhaps, by {keys[0]}; --trusted-key checks the signature"),
+        ((unsigned, *trusted, "--unsigned"), "no"),
+    ):
+        printed = run_pgstow("show", *options, env={"COLUMNS": "250"}).stdout
+        assert re.search(rf"^Signed +{re.escape(words)} *$", printed, re.MULTILINE)
     for command in (["show"], ["verify"], ["export"], ["restore", "--to-directory", tmp_path / "there"]):
         refused = run_pgstow(*command, unsigned, *trusted)
         assert refused.exit_code == DAMAGED

@@ -1,5 +1,6 @@
 """With trusted keys, what none of them signed is reported and ignored."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pipeline.catalog.find import BackupSelector, find_backup, sources
 from pipeline.catalog.keys import CLUSTER, SIGNATURE_SUFFIX, BackupRef
 from pipeline.catalog.listing import list_manifests
 from pipeline.catalog.reader import CatalogEntry, read_catalog
+from pipeline.catalog.signature import BackupSignature, describe_signature
 from pipeline.errors import BackupNotFound, ManifestInvalid, Untrusted
 from pipeline.events import Event
 from pipeline.trust.policy import Trust
@@ -159,3 +161,39 @@ def test_a_signature_alone_is_no_backup(manifest_store: ManifestStore, key: KeyF
     assert not list_manifests(manifest_store.store).manifests
     with pytest.raises(BackupNotFound):
         find_backup(manifest_store.store, BackupSelector(trust=key.trust))
+
+
+def test_a_signature_is_described_as_far_as_it_can_be_believed(
+    manifest_store: ManifestStore, key: KeyFiles, stranger: KeyFiles
+) -> None:
+    ref = manifest_store.add("c", "d", 0)
+    sha256 = hashlib.sha256(manifest_store.store.get(ref.manifest_key)).hexdigest()
+
+    def described(trust: Trust | None) -> BackupSignature | None:
+        return describe_signature(manifest_store.store, ref, sha256, trust)
+
+    assert described(key.trust) is None
+    sign_manifest(manifest_store.store, ref, key.signer, sequence=7)
+    ids = [key.trusted().key.keyid]
+    both = Trust((stranger.trusted(), key.trusted()))
+    assert described(both) == BackupSignature(ids, True, "db1", 7)
+    assert described(None) == BackupSignature(ids)
+    assert described(stranger.trust) == BackupSignature(ids, False, problem="no trusted key signed it")
+    assert described(Trust((key.trusted("prune"),))) == BackupSignature(ids, False, problem="no trusted key signed it")
+    swapped = describe_signature(manifest_store.store, ref, "0" * 64, key.trust)
+    assert swapped == BackupSignature(ids, False, problem="its signature is about other bytes")
+
+
+@pytest.mark.parametrize("forgery", [name for name in FORGERIES if name != "no signature"])
+def test_a_forged_signature_is_described(
+    manifest_store: ManifestStore, key: KeyFiles, stranger: KeyFiles, forgery: str
+) -> None:
+    _, forge = FORGERIES[forgery]
+    real, forged = manifest_store.add("c", "d", 0), manifest_store.add("c", "d", 24)
+    sign_manifest(manifest_store.store, real, key.signer)
+    forge(manifest_store, real, forged, stranger)
+    for trust in (key.trust, None):
+        found = describe_signature(manifest_store.store, forged, "0" * 64, trust)
+        assert found is not None
+        assert not found.trusted
+        assert found.writer is None

@@ -1,15 +1,20 @@
 """Tests of age files: the real age opens what pgstow seals, and pgstow opens what the real age seals."""
 
+import base64
 import subprocess
 from pathlib import Path
 
+import pyrage
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.signing import make_key
 
 from pipeline.errors import InvalidRequest
 from pipeline.trust.age import CannotOpen, Identities, Recipients
 from pipeline.trust.key_files import read_identities, read_recipients
+from pipeline.trust.policy import TrustedKey
+from pipeline.trust.signing import open_signer
 
 CHUNK = 64 * 1024
 """age encrypts in chunks of this size."""
@@ -123,8 +128,45 @@ def test_an_odd_identity_file_is_refused(data: bytes) -> None:
 
 
 def test_an_identity_with_a_passphrase_is_explained(tmp_path: Path) -> None:
-    path, recipient = new_identity(tmp_path, "ed25519", "secret")
-    by_age = run("age", "--encrypt", "--armor", "--recipient", recipient, stdin=b"an identity")
-    for data in (path.read_bytes(), by_age):
+    path, _ = new_identity(tmp_path, "ed25519", "secret")
+    by_passphrase = pyrage.passphrase.encrypt(b"an identity", "secret")
+    for data in (path.read_bytes(), by_passphrase, armored(by_passphrase)):
         with pytest.raises(InvalidRequest, match="is protected by a passphrase"):
             Identities.parse(data, "the file")
+
+
+def test_an_identity_that_is_sealed_to_a_recipient_is_explained() -> None:
+    [recipient] = Identities.new()[0].public
+    for armor in ((), ("--armor",)):
+        by_age = run("age", "--encrypt", *armor, "--recipient", recipient, stdin=b"an identity")
+        with pytest.raises(InvalidRequest, match="is an age file that is sealed to a recipient"):
+            Identities.parse(by_age, "the file")
+
+
+def armored(sealed: bytes) -> bytes:
+    """Return the text of an age file, in lines of 48 bytes: https://age-encryption.org/v1"""
+    lines = [base64.b64encode(sealed[at : at + 48]) for at in range(0, len(sealed), 48)]
+    return b"\n".join([b"-----BEGIN AGE ENCRYPTED FILE-----", *lines, b"-----END AGE ENCRYPTED FILE-----\n"])
+
+
+def test_no_error_repeats_a_line_of_a_private_key(tmp_path: Path) -> None:
+    key = make_key(tmp_path)
+    whole = key.private.read_text()
+    body = whole.splitlines()[1]
+    for text in (whole, body, f"keys/{body}", f"{tmp_path}/{Identities.new()[1]}/x"):
+        for read in (
+            lambda text: read_identities(Path(text)),
+            lambda text: read_recipients((), [Path(text)]),
+            lambda text: open_signer(f"file:{text}"),
+            lambda text: open_signer(f"file:{key.private}", Path(text)),
+            TrustedKey.parse,
+        ):
+            with pytest.raises(InvalidRequest, match=r"may be a secret key|in place of the name") as refused:
+                read(text)
+            assert body not in str(refused.value)
+            assert refused.value.__cause__ is None
+    with pytest.raises(InvalidRequest, match="may be a secret key is no recipient") as refused:
+        Recipients.parse([body])
+    assert body not in str(refused.value)
+    with pytest.raises(InvalidRequest, match=r"/etc/pgstow/backup-2026\.key"):
+        read_identities(Path("/etc/pgstow/backup-2026.key"))
