@@ -282,7 +282,7 @@ def test_the_auditor_checks_all_records(applied: AppliedExample, sample_database
     s3.delete_object(Bucket=BUCKET, Key=f"postgres/data/evidence/{sample_database.name}/{backups[1]}/SHA256SUMS")
     gone, missing = check_by_hand(applied, tmp_path / "removed", sample_database.name)
     assert (gone, missing.split()[0]) == (gap, "missing-or-replaced")
-    assert missing.endswith(f"{backups[1]}/SHA256SUMS")
+    assert missing.endswith(f'{backups[1]}/SHA256SUMS"]')
 
 
 def check_by_hand(applied: AppliedExample, folder: Path, database: str) -> list[str]:
