@@ -11,6 +11,7 @@ from cli.command import Commands
 from cli.errors import ExitCode
 from cli.progress import show_progress
 from cli.tables import Column
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +84,8 @@ def _document(chain: "Chain") -> dict[str, object]:
         "statement_sha256": chain.head.sha256,
     }
     names = {"cluster": chain.cluster, "database": chain.database, "writer": chain.writer}
-    return {**names, "backups": chain.backups, "removed": chain.removed, "head": head}
+    counts = {"backups": chain.backups, "removed": chain.removed, "unfinished": chain.unfinished}
+    return {**names, **counts, "head": head}
 
 
 def _print(found: "Chains", url: str) -> None:
@@ -110,5 +112,15 @@ def _print(found: "Chains", url: str) -> None:
         display.console().print(
             f"[red]{finding.fault}[/red]: {display.literal(place + finding.sentence)}", soft_wrap=True
         )
+    for chain in found.chains:
+        if chain.unfinished:
+            stay = "is still in the store, although it has a tombstone"
+            if chain.unfinished > 1:
+                stay = "are still in the store, although they have tombstones"
+            sentence = (
+                f"{chain.cluster}/{chain.database}: {counted(chain.unfinished, 'backup')} of {chain.writer} {stay}."
+            )
+            advice = "Run pgstow prune again: until then, nobody would notice their removal."
+            display.console().print(f"Note: {display.literal(sentence)} {advice}", soft_wrap=True)
     if found.chains and not found.findings:
         print("Nothing is wrong with the chains.")

@@ -86,6 +86,8 @@ class Chain:
     """The number of backups that are in the store."""
     removed: int
     """The number of backups of which only the tombstone is in the store."""
+    unfinished: int = 0
+    """The number of backups in the store that also have a tombstone. Nobody would notice the removal of such a backup."""
 
 
 def examine(cluster: str, database: str, nodes: Iterable[Node]) -> tuple[list[Chain], list[Finding]]:
@@ -97,7 +99,8 @@ def examine(cluster: str, database: str, nodes: Iterable[Node]) -> tuple[list[Ch
     for writer, in_order in sorted(writers.items()):
         living = [node for node in in_order if node.stored_at is not None]
         head = (living or in_order)[-1]
-        chains.append(Chain(cluster, database, writer, head, len(living), len(in_order) - len(living)))
+        unfinished = sum(node.pruned_at is not None for node in living)
+        chains.append(Chain(cluster, database, writer, head, len(living), len(in_order) - len(living), unfinished))
         findings += [
             Finding(fault, cluster, database, backup_id, sentence)
             for fault, backup_id, sentence in _Examination(in_order).faults()

@@ -91,6 +91,7 @@ class BackupBuilder:
         if sealed:
             fields |= {"manifest_version": MANIFEST_VERSION, "encryption": self._encryption(ref)}
         fields.setdefault("dump", DumpOptions(format="directory", jobs=1, only=only))  # type: ignore[arg-type]
+        fields.setdefault("source", SOURCE)
         manifest = Manifest(
             backup_id=ref.backup_id,
             cluster=ref.cluster,
@@ -100,7 +101,6 @@ class BackupBuilder:
             started_at=NOW - age,
             snapshot_at=NOW - age,
             finished_at=NOW - age,
-            source=SOURCE,
             compression=Compression(algorithm="zstd", level=3),
             files=[] if members else [_archive(database)],
             objects=objects,

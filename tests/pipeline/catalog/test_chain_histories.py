@@ -3,12 +3,9 @@
 Hypothesis interleaves backups of two writers, failures at each step of a commit, and prunes, and then lets an attacker act.
 """
 
-import itertools
 import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -23,108 +20,49 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.counting_store import CountingStore
-from support.shelf import NOW, BackupBuilder
-from support.signing import KeyFiles, make_key, put, sign_manifest
+from support.chain_world import FAILURES, ChainKeys, ChainWorld
+from support.signing import sign_manifest
 
-from pipeline.backup.signing import Signing
-from pipeline.catalog.chain import read_chains
 from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef
-from pipeline.catalog.listing import list_backups
-from pipeline.catalog.signature import read_signature, read_tombstone
-from pipeline.prune.facts import Signatures
-from pipeline.prune.policy import Policy
-from pipeline.prune.prune import PruneRequest, prune
 from pipeline.trust.chain import Fault
-from pipeline.trust.policy import Signed, Trust
-from pipeline.trust.statement import Link, Removal
-from storage_backends import AccessDenied, ObjectInfo, StorageError
-from storage_backends.backend import Body
-from storage_backends.local import LocalBackend
-from storage_backends.memory import MemoryBackend
+from storage_backends import StorageError
 
-FAILURES = ["", "no signature", "only the signature", "no manifest", "no answer"]
-"""How a commit fails: the signature isn't stored, or its answer is lost; the manifest isn't stored, or its answer is lost."""
 WRITERS = st.sampled_from(["db1", "db2"])
-
-
-class Credentials(CountingStore):
-    """The store, as somebody's credentials and network let it be seen."""
-
-    def __init__(self, store: LocalBackend, *, reads: bool = True, failure: str = "", deletes: bool = True) -> None:
-        super().__init__(store)
-        self._reads = reads
-        self._failure = failure
-        self._deletes = deletes
-
-    def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        lost = {"no signature": SIGNATURE_SUFFIX, "no manifest": ".json"}.get(self._failure, "-")
-        if key.endswith(lost):
-            raise StorageError("the store failed")
-        info = super().put(key, body, sha256=sha256)
-        if key.endswith({"only the signature": SIGNATURE_SUFFIX, "no answer": ".json"}.get(self._failure, "-")):
-            raise StorageError("the answer was lost")
-        return info
-
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        if not self._reads:
-            raise AccessDenied("not for you")
-        return super().list(prefix)
-
-    def delete(self, keys: Iterable[str]) -> bool:
-        if not self._deletes:
-            raise StorageError("the store failed")
-        return super().delete(keys)
 
 
 class Histories(RuleBasedStateMachine):
     """A store with backups of one database by two writers, and an attacker who may write to the store, but has no key."""
 
-    key: KeyFiles
-    stranger: KeyFiles
-    pruner: KeyFiles
-    forge: Callable[..., Fault | None]
+    keys: ChainKeys
+    attack_by: Callable[..., Fault | None]
     """Forges something, and returns the fault that must be found; None if there is nothing to forge."""
 
     @initialize()
     def begin(self) -> None:
         self.folder = Path(mkdtemp(prefix="pgstow-tests-"))
-        (self.folder / "store").mkdir()
-        self.store = LocalBackend(self.folder / "store")
-        self.trust = Trust((self.key.trusted("backup"), self.pruner.trusted("prune")))
-        self.seconds = itertools.count()
+        self.world = ChainWorld(self.keys, self.folder)
         self.heads: set[str] = set()
-        self.stolen: dict[str, bytes] = {}
         self.forged: Fault | None = None
-        self.backups = 0
+        self.made = 0
 
     def teardown(self) -> None:
         shutil.rmtree(self.folder)
 
-    def make(self, *tags: str) -> tuple[BackupRef, bytes]:
-        """Return a new backup's reference and its manifest, which isn't stored yet."""
-        shelf = BackupBuilder(MemoryBackend())
-        ref = shelf.add(timedelta(hours=4, seconds=-next(self.seconds)), number=1, tags=list(tags))
-        return ref, shelf.store.get(ref.manifest_key)
-
-    def chains(self) -> tuple[list[Fault], list[str]]:
-        found = read_chains(self.store, None, None, self.trust, sorted(self.heads))
-        return [finding.fault for finding in found.findings], [chain.head.sha256 for chain in found.chains]
-
     @rule(writer=WRITERS)
     def back_up_well(self, writer: str) -> None:
-        self.back_up(writer, reads=True, failure="", tagged=False)
+        self.back_up(writer, reads=True, failure="", tagged=False, tick=True)
 
-    @rule(writer=WRITERS, reads=st.booleans(), failure=st.sampled_from(FAILURES), tagged=st.booleans())
-    def back_up(self, writer: str, reads: bool, failure: str, tagged: bool) -> None:
-        signing = Signing(self.key.signer, writer, self.folder / writer)
+    @rule(
+        writer=WRITERS, reads=st.booleans(), failure=st.sampled_from(FAILURES), tagged=st.booleans(), tick=st.booleans()
+    )
+    def back_up(self, writer: str, reads: bool, failure: str, tagged: bool, tick: bool) -> None:
+        if tick:
+            self.world.store.tick()
         # A writer who knows nothing of its chain must be able to read the store, or the chain begins anew.
         reads = reads or not (self.folder / writer).exists()
-        credentials = Credentials(self.store, reads=reads, failure=failure)
-        ref, manifest = self.make(*(["keep"] if tagged else []))
         with suppress(StorageError):
-            signing.commit(credentials, ref, manifest, lambda _: None)
-            self.backups += 1
+            self.world.back_up(writer, reads=reads, failure=failure, tags=["keep"] if tagged else [])
+            self.made += 1
 
     @precondition(lambda self: not self.forged)
     @rule(writer=WRITERS)
@@ -134,107 +72,79 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: not self.forged)
     @rule(keep=st.integers(1, 3), deletes=st.booleans())
     def prune(self, keep: int, deletes: bool) -> None:
-        self.stolen |= {info.key: self.store.get(info.key) for info in self.store.list("manifests/")}
-        credentials = Credentials(self.store, deletes=deletes)
-        request = PruneRequest(
-            Policy(keep_last=keep, keep_tagged=frozenset({"keep"})),
-            signatures=Signatures(self.trust),
-            signer=self.pruner.signer,
-        )
         with suppress(StorageError):
-            prune(request, None, credentials, lambda _: None, NOW)
+            self.world.prune(keep, deletes=deletes)
 
-    @precondition(lambda self: self.backups >= 4 and not self.forged)
+    @precondition(lambda self: self.made >= 4 and not self.forged)
     @rule(draw=st.data())
     def attack(self, draw: st.DataObject) -> None:
-        self.heads |= set(self.chains()[1])
-        self.forged = self.forge(draw)
+        self.heads |= set(self.world.heads())
+        self.forged = self.attack_by(draw)
 
     def make_up_a_backup(self, _: st.DataObject) -> Fault:
-        self.put(*self.make())
+        self.world.forge()
         return Fault.UNSIGNED
 
     def sign_by_another_key(self, _: st.DataObject) -> Fault:
-        ref = self.put(*self.make())
-        sign_manifest(self.store, ref, self.stranger.signer)
+        sign_manifest(self.world.store, self.world.forge(), self.keys.stranger)
         return Fault.UNTRUSTED
 
-    def copy_a_signature(self, draw: st.DataObject) -> Fault | None:
-        source, ref = self.pick(draw, list_backups(self.store)), self.put(*self.make())
-        put(self.store, ref.manifest_key + SIGNATURE_SUFFIX, self.store.get(source.manifest_key + SIGNATURE_SUFFIX))
+    def copy_a_signature(self, draw: st.DataObject) -> Fault:
+        source, forged = self.pick(draw, self.world.backups()), self.world.forge()
+        self.world.copy(source.manifest_key + SIGNATURE_SUFFIX, forged.manifest_key + SIGNATURE_SUFFIX)
         return Fault.SWAPPED
 
     def alter_a_manifest(self, draw: st.DataObject) -> Fault:
-        ref = self.pick(draw, list_backups(self.store))
-        self.store.delete([ref.manifest_key])
-        self.put(ref, b"another manifest")
+        self.world.forge(self.pick(draw, self.world.backups()))
         return Fault.SWAPPED
 
     def remove_a_signature(self, draw: st.DataObject) -> Fault:
-        self.store.delete([self.pick(draw, list_backups(self.store)).manifest_key + SIGNATURE_SUFFIX])
+        ref = self.pick(draw, self.world.backups())
+        self.world.store.delete([ref.manifest_key + SIGNATURE_SUFFIX])
         return Fault.UNSIGNED
 
     def remove_a_backup(self, draw: st.DataObject) -> Fault | None:
-        there = [ref for ref in list_backups(self.store) if self.must_be_there(self.digest(ref))]
-        spared = self.keys("pruned/")
+        there = [ref for ref in self.world.backups() if self.must_be_there(self.world.signed(ref).sha256)]
+        spared = self.world.keys_under("pruned/")
         if not (there := [ref for ref in there if ref.tombstone_key not in spared]):
             return None
-        self.store.delete([self.pick(draw, there).manifest_key])
+        self.world.store.delete([self.pick(draw, there).manifest_key])
         return Fault.GAP
 
     def put_a_removed_backup_back(self, draw: st.DataObject) -> Fault | None:
         if not (gone := self.was_removed()):
             return None
-        ref = self.pick(draw, gone)
-        time.sleep(0.02)  # the clock of files has ticks
-        for key in {ref.manifest_key, ref.manifest_key + SIGNATURE_SUFFIX} - self.keys("manifests/"):
-            put(self.store, key, self.stolen[key])
+        self.world.put_back(self.pick(draw, gone))
         return Fault.REPLAY
 
     def remove_a_tombstone(self, draw: st.DataObject) -> Fault | None:
-        gone = [ref for ref in self.was_removed() if self.must_be_there(self.removal(ref).statement_sha256)]
+        gone = [ref for ref in self.was_removed() if self.must_be_there(self.world.removal(ref).statement_sha256)]
         if not gone:
             return None
-        self.store.delete([self.pick(draw, gone).tombstone_key])
+        self.world.store.delete([self.pick(draw, gone).tombstone_key])
         return Fault.GAP
 
     # What the rules need
-
-    def put(self, ref: BackupRef, manifest: bytes) -> BackupRef:
-        put(self.store, ref.manifest_key, manifest)
-        return ref
 
     def pick(self, draw: st.DataObject, refs: Sequence[BackupRef]) -> BackupRef:
         return draw.draw(st.sampled_from(refs))
 
     def was_removed(self) -> list[BackupRef]:
-        gone = self.keys("pruned/") - {ref.tombstone_key for ref in list_backups(self.store)}
+        gone = self.world.keys_under("pruned/") - {ref.tombstone_key for ref in self.world.backups()}
         return [ref for key in sorted(gone) if (ref := BackupRef.of_tombstone_key(key))]
-
-    def removal(self, ref: BackupRef) -> Removal:
-        return read_tombstone(self.store, ref, self.trust).predicate
-
-    def signed(self, ref: BackupRef) -> Signed[Link]:
-        return read_signature(self.store, ref.manifest_key, Link, self.trust)
-
-    def digest(self, ref: BackupRef) -> str:
-        return self.signed(ref).sha256
 
     def must_be_there(self, statement: str | None) -> bool:
         """True if the statement is pinned, or if another one cites it and nothing after it."""
-        links = [self.removal(ref).link for ref in self.was_removed()]
-        links += [self.signed(ref).predicate for ref in list_backups(self.store)]
+        links = [self.world.removal(ref).link for ref in self.was_removed()]
+        links += [self.world.signed(ref).predicate for ref in self.world.backups()]
         cited = {link.predecessor.sha256 for link in links if link and link.predecessor and not link.interrupted}
         return statement in cited | self.heads
 
-    def keys(self, prefix: str) -> set[str]:
-        return {info.key for info in self.store.list(prefix)}
-
     @invariant()
     def the_findings_are_right(self) -> None:
-        if not hasattr(self, "store"):
+        if not hasattr(self, "world"):
             return
-        faults, _ = self.chains()
+        faults = self.world.faults(*sorted(self.heads))
         if self.forged is None:
             assert not faults
         elif self.forged is Fault.GAP:
@@ -256,7 +166,6 @@ FORGERIES = [
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
-def test_no_honest_history_is_a_finding_and_each_forgery_is_one(tmp_path: Path, forgery: str) -> None:
-    fields = {name: make_key(tmp_path, name) for name in ("key", "stranger", "pruner")}
-    machine = type("Machine", (Histories,), fields | {"forge": getattr(Histories, forgery)})
-    run_state_machine_as_test(machine, settings=settings(max_examples=20, stateful_step_count=20, deadline=None))
+def test_no_honest_history_is_a_finding_and_each_forgery_is_one(chain_keys: ChainKeys, forgery: str) -> None:
+    machine = type("Machine", (Histories,), {"keys": chain_keys, "attack_by": getattr(Histories, forgery)})
+    run_state_machine_as_test(machine, settings=settings(max_examples=12, stateful_step_count=20, deadline=None))
