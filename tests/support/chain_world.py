@@ -39,6 +39,11 @@ class ClockedStore(MemoryBackend):
         super().__init__(objects=self._there)
         self._now = NOW
 
+    @property
+    def url(self) -> str:
+        """The URL of a folder, from which pgstow reads documents without threads. Threads would take most of a test's time."""
+        return "file:///memory"
+
     def tick(self) -> None:
         self._now += timedelta(seconds=1)
 
