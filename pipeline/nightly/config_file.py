@@ -1,103 +1,27 @@
-"""Reads pgstow.toml. Reports all problems at once, each with its line."""
+"""Reads pgstow.toml."""
 
 import fcntl
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-from pipeline.errors import BackupRunning, ConfigInvalid, InvalidRequest
+from pipeline.errors import BackupRunning
 from pipeline.nightly.references import referred_variables
 from pipeline.nightly.settings import Config
-
-Key = tuple[str | int, ...]
-"""The path to a value in the file, such as ``("databases", "shop", "jobs")``."""
+from pipeline.toml_file import Problem, TomlFile
 
 
-_DEEPEST = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A problem in the file."""
-
-    key: Key
-    words: str
-    """The rest of a sentence that begins with the key."""
-
-
-class ConfigFile:
-    """A configuration file, which can tell the line of each key."""
-
-    def __init__(self, path: Path, text: str | None = None) -> None:
-        """Read the file, or use ``text`` instead. Raises InvalidRequest if it can't be read, and ConfigInvalid if it isn't TOML."""
-        self.path = path
-        try:
-            self._text = path.read_text("utf-8") if text is None else text
-        except (OSError, UnicodeDecodeError) as exc:
-            raise InvalidRequest(f"Cannot read {path}: {getattr(exc, 'strerror', None) or 'it is not UTF-8'}.") from exc
-        except ValueError as exc:
-            raise InvalidRequest(f"Cannot read {path}: a file can't have this name.") from exc
-        try:
-            self.content = tomllib.loads(self._text)
-        except ValueError as exc:  # a number with thousands of digits raises this error, and not TOMLDecodeError
-            raise ConfigInvalid([f"{path}: it is not TOML: {exc}."]) from exc
-        except RecursionError as exc:
-            raise ConfigInvalid([f"{path}: its tables or arrays are nested too deeply."]) from exc
+class ConfigFile(TomlFile):
+    """pgstow.toml."""
 
     def parse(self, environment: Mapping[str, str]) -> Config:
         """Return the configuration. References are replaced by their values in ``environment``. Raises ConfigInvalid with all problems."""
-        problems = [*_nul_characters(self.content), *_wrong_names(self.content)]
-        try:
-            config = Config.model_validate(self.content, context=environment)
-        except ValidationError as exc:
-            raise self.invalid(
-                [_problem(error) for error in exc.errors()] + problems
-            ) from None  # the cause would show the values, which may be secrets
-        if problems:
-            raise self.invalid(problems)
-        return config
+        return self.validate(Config, environment, _wrong_names(self.content))
 
     def without_secrets(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Return the environment without the variables to which the file refers. They are secrets, and the user's commands don't need them."""
         secrets = set(referred_variables(self.content))
         return {name: value for name, value in environment.items() if name not in secrets}
-
-    def invalid(self, problems: Sequence[Problem]) -> ConfigInvalid:
-        """Return an error that names the problems, each with its line, in the order of the lines."""
-        lines = [(self.line_of(problem.key), problem) for problem in problems]
-        lines.sort(key=lambda found: found[0])
-        return ConfigInvalid(
-            [
-                ": ".join(filter(None, (f"{self.path}:{line}", ".".join(map(str, problem.key)), problem.words)))
-                for line, problem in lines
-            ]
-        )
-
-    def line_of(self, key: Key) -> int:
-        """Return the line of a key, from 1. If the file lacks the key, return the line of the table to which the key would belong.
-
-        tomllib reports no lines. But the first lines of a file are valid TOML if they end between two statements, and invalid if they end
-        within a statement. So the key's statement begins after the longest valid part that lacks the key.
-        """
-        lines = self._text.split("\n")
-        while key and not _has(self.content, key):
-            key = key[:-1]
-        before = 0
-        for end in range(len(lines) + 1):
-            try:
-                content = tomllib.loads("\n".join(lines[:end]))
-            except tomllib.TOMLDecodeError:
-                continue
-            if _has(content, key):
-                break
-            before = end
-        return before + 1
 
     @contextmanager
     def sole_run(self) -> Iterator[None]:
@@ -110,33 +34,6 @@ class ConfigFile:
                     f"Another run with {self.path} is not finished: wait until it has ended, or stop it."
                 ) from exc
             yield
-
-
-def _has(content: Any, key: Key) -> bool:
-    for part in key:
-        try:
-            content = content[part]
-        except (KeyError, IndexError, TypeError):
-            return False
-    return True
-
-
-def _nul_characters(content: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a problem for each text with a NUL character, and for deep nesting. Paths, names, variables and arguments can't have a NUL."""
-    waiting: list[tuple[Key, Any]] = [((), content)]
-    while waiting:
-        place, value = waiting.pop()
-        if len(place) > _DEEPEST:
-            yield Problem(place[:1], "is nested too deeply.")
-            return
-        if isinstance(value, str) and "\0" in value:
-            yield Problem(place, "contains a NUL character.")
-        if isinstance(value, dict):
-            if any("\0" in name for name in value):
-                yield Problem(place, "has a key with a NUL character.")
-            waiting += [((*place, name), each) for name, each in value.items()]
-        if isinstance(value, list):
-            waiting += [((*place, number), each) for number, each in enumerate(value)]
 
 
 def _wrong_names(content: Mapping[str, Any]) -> Iterator[Problem]:
@@ -157,38 +54,3 @@ def _table(content: Any, *place: str) -> Mapping[str, Any]:
     for part in place:
         content = content.get(part, {}) if isinstance(content, dict) else {}
     return content if isinstance(content, dict) else {}
-
-
-def _problem(error: Any) -> Problem:
-    """Return an error of pydantic as a problem in words. The words don't contain the value, which may be a secret in the wrong place."""
-    key: Key = error["loc"]
-    match error["type"]:
-        case "missing":
-            words = "is missing"
-        case "extra_forbidden":
-            close = get_close_matches(str(key[-1]), _known_keys(key[:-1]), n=1)
-            words = "there is no such key" + (f"; did you mean {close[0]}?" if close else "")
-        case "value_error":
-            words = str(error["ctx"]["error"])
-        case "too_short":
-            words = "is empty"
-        case _:
-            words = error["msg"].replace("Input should", "should", 1)
-    return Problem(key, words if words[-1] in ".?" else f"{words}.")
-
-
-def _known_keys(place: Key) -> list[str]:
-    """Return the keys that the table at ``place`` may have."""
-    model: type[BaseModel] = Config
-    for part in place:
-        if part in model.model_fields:
-            kinds = [kind for kind in _kinds(model.model_fields[str(part)].annotation) if issubclass(kind, BaseModel)]
-            model = kinds[0] if kinds else model
-    return list(model.model_fields)
-
-
-def _kinds(annotation: Any) -> Iterator[type]:
-    if isinstance(annotation, type) and not get_args(annotation):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _kinds(argument)

@@ -6,9 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
     ValidationInfo,
@@ -22,12 +20,6 @@ from pipeline.nightly.references import REFERENCE, Secret, is_reference, read_se
 from pipeline.postgres.conninfo import Conninfo
 from storage_backends import InvalidStorageURL, place_of
 from storage_backends.urls import split_web_url
-
-
-class Settings(BaseModel):
-    """A table of the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def read_conninfo(value: Any, info: ValidationInfo) -> str:

@@ -15,7 +15,7 @@ from pipeline.cluster.request import ClusterRequest
 from pipeline.config import Labels, Limits
 from pipeline.errors import InvalidRequest
 from pipeline.events import Notify
-from pipeline.nightly.config_file import ConfigFile, Problem
+from pipeline.nightly.config_file import ConfigFile
 from pipeline.nightly.hooks import ask
 from pipeline.nightly.settings import Config, DatabaseSettings, DestinationSettings
 from pipeline.pg_dump_options import parse_option
@@ -23,6 +23,7 @@ from pipeline.postgres.conninfo import Conninfo
 from pipeline.prune.facts import ANY, Signatures
 from pipeline.prune.policy import Policy
 from pipeline.selection import Selection
+from pipeline.toml_file import Problem
 from pipeline.trust.age import Recipients
 from pipeline.trust.key_files import read_recipients
 from pipeline.verify.proof import Assertion, ProofRequest

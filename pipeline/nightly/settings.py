@@ -16,7 +16,6 @@ from pipeline.nightly.fields import (
     Patterns,
     Recipient,
     Seconds,
-    Settings,
     Size,
     SplitTables,
     check_textfile,
@@ -28,6 +27,7 @@ from pipeline.nightly.fields import (
 from pipeline.nightly.references import REFERENCE, text_or_reference
 from pipeline.nightly.signatures import Signing, Trust
 from pipeline.prune.policy import Policy
+from pipeline.toml_file import Settings
 
 
 class Options(Settings):

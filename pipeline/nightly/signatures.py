@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from pipeline.nightly.fields import Settings
+from pipeline.toml_file import Settings
 
 
 class Signing(Settings):
