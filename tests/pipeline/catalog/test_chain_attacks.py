@@ -1,4 +1,4 @@
-"""Each way to alter a store's history has a finding with a name. The list also has the accidents that look like an attack."""
+"""Each way to alter a store's history has a finding with a name. The list also has accidents, some of which look like an attack."""
 
 import hashlib
 import shutil
@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support.chain_world import ChainKeys, ChainWorld
+from support.chain_world import FAILURES, ChainKeys, ChainWorld
 from support.signing import put, sign_manifest
 
 from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef
@@ -182,6 +182,72 @@ def test_each_attack_has_a_finding(world: ChainWorld, attack: Callable[[ChainWor
     assert world.faults() == []
     attack(world)
     assert set(world.faults()) == ATTACKS[attack]
+
+
+def lose_the_state_file_after_all_backups_were_removed(world: ChainWorld) -> None:
+    """The chain begins a second time."""
+    world.back_up("db2")
+    world.prune(1)
+    shutil.rmtree(world.folder / "db1")
+    world.back_up()
+
+
+def lose_the_state_file_after_the_last_backups_were_removed(world: ChainWorld) -> None:
+    """The new backup cites the last backup that is in the store, as the first of the removed ones does."""
+    world.back_up(tags=["keep"])
+    for writer in ("db1", "db1", "db2"):
+        world.back_up(writer)
+    world.prune(1)
+    shutil.rmtree(world.folder / "db1")
+    world.back_up()
+
+
+def restore_a_machine_that_can_read_the_store(world: ChainWorld) -> None:
+    shutil.copytree(world.folder / "db1", world.folder / "image")
+    world.back_up()
+    shutil.rmtree(world.folder / "db1")
+    (world.folder / "image").rename(world.folder / "db1")
+    world.back_up()
+
+
+def fail_in_every_way(world: ChainWorld) -> None:
+    for reads in (True, False):
+        for failure in filter(None, FAILURES):
+            with pytest.raises(StorageError):
+                world.back_up(reads=reads, failure=failure)
+            world.back_up(reads=reads)
+
+
+def remove_backups_that_were_perhaps_committed(world: ChainWorld) -> None:
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            world.back_up(reads=False, failure="no answer")
+    world.back_up(reads=False)
+    world.prune(1)
+
+
+def remove_in_two_runs(world: ChainWorld) -> None:
+    with pytest.raises(StorageError):
+        world.prune(1, deletes=False)
+    world.store.tick()
+    world.back_up()
+    world.prune(1)
+
+
+HONEST: list[Callable[[ChainWorld], None]] = [
+    lose_the_state_file_after_all_backups_were_removed,
+    lose_the_state_file_after_the_last_backups_were_removed,
+    restore_a_machine_that_can_read_the_store,
+    fail_in_every_way,
+    remove_backups_that_were_perhaps_committed,
+    remove_in_two_runs,
+]
+
+
+@pytest.mark.parametrize("history", HONEST, ids=lambda history: history.__name__)
+def test_an_honest_history_has_no_finding(world: ChainWorld, history: Callable[[ChainWorld], None]) -> None:
+    history(world)
+    assert world.faults() == []
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

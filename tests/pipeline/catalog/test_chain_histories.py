@@ -75,11 +75,12 @@ class Histories(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.forged)
     @rule(writer=WRITERS)
-    def lose_the_state_file(self, writer: str) -> None:
+    def back_up_without_the_state_file(self, writer: str) -> None:
         shutil.rmtree(self.folder / writer, ignore_errors=True)
+        self.back_up_well(writer)
 
     @precondition(lambda self: not self.forged)
-    @rule(keep=st.integers(1, 3), deletes=st.booleans())
+    @rule(keep=st.integers(1, 2), deletes=st.booleans())
     def prune(self, keep: int, deletes: bool) -> None:
         with suppress(StorageError):
             self.world.prune(keep, deletes=deletes)
