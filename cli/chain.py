@@ -11,7 +11,6 @@ from cli.command import Commands
 from cli.errors import ExitCode
 from cli.progress import show_progress
 from cli.tables import Column
-from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,13 +113,16 @@ def _print(found: "Chains", url: str) -> None:
         )
     for chain in found.chains:
         if chain.unfinished:
-            stay = "is still in the store, although it has a tombstone"
-            if chain.unfinished > 1:
-                stay = "are still in the store, although they have tombstones"
-            sentence = (
-                f"{chain.cluster}/{chain.database}: {counted(chain.unfinished, 'backup')} of {chain.writer} {stay}."
-            )
-            advice = "Run pgstow prune again: until then, nobody would notice their removal."
-            display.console().print(f"Note: {display.literal(sentence)} {advice}", soft_wrap=True)
+            display.console().print(display.literal(_describe_unfinished(chain)), soft_wrap=True)
     if found.chains and not found.findings:
         print("Nothing is wrong with the chains.")
+
+
+def _describe_unfinished(chain: "Chain") -> str:
+    """Return a note on the backups of a chain that have a tombstone, and are in the store all the same."""
+    if chain.unfinished == 1:
+        stay = "1 backup is still in the store, although it has a tombstone"
+    else:
+        stay = f"{chain.unfinished:,} backups are still in the store, although they have tombstones"
+    advice = "Run pgstow prune again: until then, nobody would notice the removal"
+    return f"Note: {chain.cluster}/{chain.database}, {chain.writer}: {stay}. {advice}."

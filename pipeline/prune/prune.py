@@ -127,11 +127,11 @@ def _tell_gaps(request: PruneRequest, decisions: Sequence[Decision], facts: Fact
     """Report signed backups that the plan drops without tombstones. Each of them becomes a gap in its chain."""
     gaps = sum(not one.keep and one.ref in facts.signed for one in decisions)
     if gaps and request.signer is None:
-        goes, its = ("goes", "its chain") if gaps == 1 else ("go", "their chains")
+        are = "is" if gaps == 1 else "are"
         notify(
             Notice(
-                f"{counted(gaps, 'signed backup')} {goes} without a tombstone, so pgstow chain will report a gap in {its}. "
-                "To prevent gaps, prune with --trusted-key and --sign-with."
+                f"{counted(gaps, 'signed backup')} {are} to be removed without a tombstone, so pgstow chain will report a gap. "
+                "To prevent gaps, use --trusted-key and --sign-with, or [trust] and [signing] in pgstow.toml."
             )
         )
 

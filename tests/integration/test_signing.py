@@ -93,7 +93,7 @@ def test_chain_shows_what_is_wrong(stored_sample: StoredSample, key: KeyFiles, t
     shutil.copytree(tmp_path / "before", store / "manifests")
     unfinished = run_pgstow("chain", *trusted)
     assert unfinished.exit_code == 0, unfinished
-    assert "1 backup of db1 is still in the store, although it has a tombstone." in " ".join(unfinished.stdout.split())
+    assert "db1: 1 backup is still in the store, although it has a tombstone." in " ".join(unfinished.stdout.split())
     assert json.loads(run_pgstow("chain", *trusted, "--json").stdout)["chains"][0]["unfinished"] == 1
     assert run_pgstow("prune", *trusted, *kept).exit_code == 0
 

@@ -234,7 +234,7 @@ def test_without_a_signer_there_is_no_tombstone_but_a_notice(
     decisions = plan(request, shelf.store, planned.append, NOW)
     assert prune(request, decisions, shelf.store, done.append, NOW).backups
     [notice] = [one.text for one in planned if isinstance(one, Notice)]
-    assert "2 signed backups go without a tombstone" in notice
+    assert "2 signed backups are to be removed without a tombstone" in notice
     assert not [one for one in done if isinstance(one, Notice)], "the plan has said it"
     assert not list(shelf.store.list(PRUNED))
     assert not [name for name in shelf.all_keys() if name.endswith(SIGNATURE_SUFFIX)][1:]
@@ -251,4 +251,4 @@ def test_a_gap_is_told_even_if_nobody_approves_a_plan(shelf: BackupBuilder, key:
     add(shelf, DAY, key)
     assert notices(key) == []
     [notice] = notices(None)
-    assert "1 signed backup goes without a tombstone" in notice
+    assert "1 signed backup is to be removed without a tombstone" in notice
