@@ -84,8 +84,23 @@ def test_no_file_pipe_command_line_or_environment_has_an_epoch_s_keys(
     spool_dir: Path,
 ) -> None:
     database.execute("CREATE TABLE item AS SELECT i, md5(i::text) FROM generate_series(1, 1000) AS i")
-    store, spool = tmp_path / "store", ("--spool-dir", spool_dir)
-    backup = traced(tmp_path, "backup", database.conninfo, "--to", store, "--recipient", owner.recipient, *spool)
+    store, config, spool = tmp_path / "store", tmp_path / "pgstow.toml", ("--spool-dir", spool_dir)
+    store.mkdir()
+    config.write_text(
+        f"""
+        [defaults]
+        spool_dir = "{spool_dir}"
+        verify = "restore"
+        scratch = "{postgres.conninfo()}"
+        [databases.shop]
+        conninfo = "{database.conninfo}"
+        [destinations.here]
+        url = "{store}"
+        [encryption]
+        recipients = ["{owner.recipient}"]
+        """
+    )
+    backup = traced(tmp_path, "run", "--config", config)
     manifest = find_backup(LocalBackend(store), BackupSelector())
     assert manifest.encryption
     [key_object] = (store / "keys").rglob("*.age")
