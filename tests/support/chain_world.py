@@ -106,7 +106,7 @@ class ChainWorld:
         self.folder = folder
         self.store = ClockedStore()
         self.stolen: dict[str, bytes] = {}
-        """Copies of the objects under ``manifests/`` and ``pruned/``, which the attacker made before each removal."""
+        """Copies of manifests and signatures, which the attacker made before each removal."""
         self._seconds = itertools.count()
 
     def make(
@@ -115,13 +115,12 @@ class ChainWorld:
         tags: Sequence[str] = (),
         system: str | None = None,
         age: timedelta | None = None,
-        database: str = "shop",
     ) -> tuple[BackupRef, bytes]:
         """Return a new backup's reference and its manifest, which isn't stored yet. Without an ``age``, it is newer than all others."""
         shelf = BackupBuilder(MemoryBackend())
         age = timedelta(hours=4, seconds=-next(self._seconds)) if age is None else age
         source = SOURCE.model_copy(update={"system_identifier": system})
-        ref = shelf.add(age, database, number=1, tags=list(tags), source=source)
+        ref = shelf.add(age, number=1, tags=list(tags), source=source)
         return ref, shelf.store.get(ref.manifest_key)
 
     def back_up(
@@ -174,9 +173,8 @@ class ChainWorld:
     # What the attacker does
 
     def steal(self) -> None:
-        """Copy the records, so that they can be put back later."""
-        for prefix in ("manifests/", "pruned/"):
-            self.stolen |= {info.key: self.store.get(info.key) for info in self.store.list(prefix)}
+        """Copy all manifests and signatures, so that they can be put back later."""
+        self.stolen |= {key: self.store.get(key) for key in self.keys_under("manifests/")}
 
     def put_back(self, ref: BackupRef) -> None:
         """Store the manifest and the signature of a removed backup again, a while after the removal."""

@@ -26,7 +26,6 @@ def world(chain_keys: ChainKeys, tmp_path: Path) -> ChainWorld:
         world.store.tick()
         world.back_up(system="7000")
     world.prune(3)
-    world.steal()
     return world
 
 
