@@ -37,8 +37,8 @@ lint: .venv/.development ## Check style, types, and which package may import whi
 
 lock: .venv/.development ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/pip install --quiet uv
-	$(COMPILE) pyproject.toml --extra demo --extra notify --output-file requirements.lock
-	$(COMPILE) pyproject.toml --extra demo --extra notify --extra dev --extra bench --output-file requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra demo --extra notify --extra report --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra demo --extra notify --extra report --extra dev --extra bench --output-file requirements-dev.lock
 	$(COMPILE) --group docs --output-file requirements-docs.lock
 
 reference: .venv/.runtime ## Write the generated pages and schemas in docs/ anew, from the command line and the models

@@ -2,7 +2,7 @@
 
 import dataclasses
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -34,14 +34,7 @@ def chain(
     database: options.Database = None,
     cluster: options.Cluster = None,
     trusted_key: trust_options.TrustedKeys = None,
-    expect_head: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SHA256",
-            help="The SHA-256 that an earlier run printed for a head. Its statement must still be in the chain; can be repeated",
-            rich_help_panel=trust_options.PANEL,
-        ),
-    ] = None,
+    expect_head: trust_options.ExpectHead = None,
     json: options.Json = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,

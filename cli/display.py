@@ -7,6 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipeline.counting import counted
+from pipeline.words import SYMBOLS
+from pipeline.words import format_duration as format_duration
+from pipeline.words import format_size as format_size
+from pipeline.words import one_line as one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,36 +18,10 @@ if TYPE_CHECKING:
     from pipeline.catalog.attestation import Attestation
     from pipeline.prune.deletion import Deleted
 
-_PICTURES = (
-    {code: 0x2400 + code for code in range(0x20)}
-    | {0x0A: 0x2424, 0x7F: 0x2421}
-    | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
-    | dict.fromkeys((0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
-    | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
-)
-"""Unicode's symbols for control characters. U+FFFD replaces characters without a symbol: controls above ASCII, marks of text direction,
-Unicode's line and paragraph separators, and surrogates (halves of characters)."""
-_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _PICTURES if code > 0x7E}
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in SYMBOLS if code > 0x7E}
 """JSON's escapes for control characters above ASCII. The encoder itself escapes the others."""
 _LONGEST_SENTENCE = 1500  # characters
 _ANY_WIDTH = 10**6  # characters
-
-
-def format_size(size: float) -> str:
-    """Return a number of bytes in words, such as ``1.4 GiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration in words, such as ``2h 03m``, ``4m 05s`` or ``6.7s``."""
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m {rest:02d}s" if minutes < 60 else f"{minutes // 60}h {minutes % 60:02d}m"
 
 
 def format_age(moment: datetime) -> str:
@@ -61,11 +39,6 @@ def local_time(moment: datetime) -> datetime:
         return moment.astimezone()
     except OverflowError:
         return moment
-
-
-def one_line(text: str) -> str:
-    """Return text with symbols instead of control characters. A foreign name must not break a line or control the terminal."""
-    return text.translate(_PICTURES)
 
 
 def literal(text: str) -> str:

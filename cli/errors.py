@@ -31,6 +31,7 @@ class ExitCode(IntEnum):
     CHECK = 10
     BUSY = 11
     REFUSED = 12
+    FINDINGS = 13
 
 
 UNFINISHED_BACKUP = "an unfinished backup is never committed; pgstow gc removes its objects"

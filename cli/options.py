@@ -243,13 +243,15 @@ def open_stores(
     limit_rate: int | None = None,
     options_of_each: Sequence[str] = (),
     *,
+    option: str = "--to",
     create: bool = False,
     quiet: bool = False,
     lazily: bool = False,
 ) -> "list[StorageBackend]":
     """Return the stores at ``urls``, or else the store that the environment names. Each store gets ``options_of_each``, too.
 
-    With ``create``, a missing folder is created when the first object is written. ``lazily`` is :func:`open_store`'s.
+    With ``create``, a missing folder is created when the first object is written. ``lazily`` is :func:`open_store`'s. ``option`` is the option
+    that names the stores.
 
     Raise InvalidRequest if no store is named, if a store is named twice, or if ``options`` are given for several stores. Also raise as
     :func:`open_store` does.
@@ -259,14 +261,16 @@ def open_stores(
 
     # typer would split the variable at its spaces, but a folder's name may have spaces.
     if not (named := urls or [url for url in [os.environ.get(STORE_VARIABLE)] if url]):
-        raise InvalidRequest(f"The backup needs a store: give --to URL, or set {STORE_VARIABLE} in the environment.")
+        raise InvalidRequest(
+            f"The command needs a store: give {option} URL, or set {STORE_VARIABLE} in the environment."
+        )
     if len(named) > 1 and options:
         raise InvalidRequest(
             "--store-option works only with one store: leave out --store-option, and write the options into the URLs."
         )
     given = parse_store_options(options)
     if len({place_of(url, given) for url in named}) < len(named):
-        raise InvalidRequest("A store is named twice, but it can hold only one copy: leave out one --to.")
+        raise InvalidRequest(f"A store is named twice, but it can hold only one copy: leave out one {option}.")
     of_each = [*(options or ()), *options_of_each]
     return [
         open_store(

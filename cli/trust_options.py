@@ -27,6 +27,14 @@ TrustedKeys: TypeAlias = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+ExpectHead: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SHA256",
+        help="The SHA-256 that an earlier run printed for a head. Its statement must still be in the chain; can be repeated",
+        rich_help_panel=PANEL,
+    ),
+]
 Unsigned: TypeAlias = Annotated[
     bool,
     typer.Option(

@@ -134,6 +134,8 @@ def _nul_characters(content: Mapping[str, Any]) -> Iterator[Problem]:
 def _problem(error: Any, model: type[Settings]) -> Problem:
     """Return an error of pydantic as a problem in words. The words don't contain the value, which may be a secret in the wrong place."""
     key: Key = error["loc"]
+    if key[-1:] == ("[key]",):  # pydantic's word for a key that is itself not valid
+        key = key[:-1]
     match error["type"]:
         case "missing":
             words = "is missing"
@@ -142,7 +144,7 @@ def _problem(error: Any, model: type[Settings]) -> Problem:
             words = "there is no such key" + (f"; did you mean {close[0]}?" if close else "")
         case "value_error":
             words = str(error["ctx"]["error"])
-        case "too_short":
+        case "too_short" | "string_too_short":
             words = "is empty"
         case _:
             words = error["msg"].replace("Input should", "should", 1)

@@ -26,6 +26,8 @@ class ObjectInfo:
     """Until when a lock keeps the object from being deleted, in UTC; None if there is no lock, or the answer doesn't say."""
     held: bool | None = None
     """True if a legal hold keeps the object from being deleted; None if the answer doesn't say."""
+    etag: str | None = None
+    """In a listing: a text that differs once the object was written again, even with the same size and time. None if the store has none."""
 
 
 class StorageBackend(Protocol):

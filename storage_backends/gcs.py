@@ -34,7 +34,7 @@ from storage_backends.keys import check_prefix, check_root, join_key, relative_k
 from storage_backends.moments import parse_moment
 from storage_backends.urls import check_encrypted
 
-_LISTED = "kind,items(name,size,timeCreated,crc32c,generation),nextPageToken"
+_LISTED = "kind,items(name,size,timeCreated,crc32c,generation,retention,retentionExpirationTime),nextPageToken"
 _CREATED = "name,size,timeCreated,crc32c,generation"
 
 

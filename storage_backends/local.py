@@ -283,4 +283,6 @@ class LocalBackend:
                 except FileNotFoundError:
                     continue
                 if is_folder or stat.S_ISREG(status.st_mode):
-                    yield ObjectInfo(key, status.st_size, modified_at(status))
+                    # Whoever writes a file can set its time, but not the time of its last change.
+                    etag = f"{status.st_ino}-{status.st_ctime_ns}"
+                    yield ObjectInfo(key, status.st_size, modified_at(status), etag=etag)

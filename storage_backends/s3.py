@@ -224,7 +224,7 @@ class S3Backend:
                 check.take(entry["Key"])
                 key = relative_key(self._root, entry["Key"])
                 if key is not None:
-                    yield ObjectInfo(key, entry["Size"], in_utc(entry["LastModified"]))
+                    yield ObjectInfo(key, entry["Size"], in_utc(entry["LastModified"]), etag=entry.get("ETag"))
             if not page["IsTruncated"]:
                 return
             following = {"ContinuationToken": check.turn(page["NextContinuationToken"])}

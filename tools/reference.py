@@ -1,4 +1,4 @@
-"""Write the generated part of docs/: JSON Schemas and docs/configuration.md from the models, docs/command-line.md from the command line.
+"""Write the generated part of docs/: JSON Schemas and the tables of keys from the models, docs/command-line.md from the command line.
 
 Run ``make reference`` after a change of an option or a model. A test fails if a file is stale.
 """
@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.audit.policy import policy_schema
+from pipeline.audit.report import report_schema
 from pipeline.catalog.attestation import attestation_schema
 from pipeline.catalog.manifest import manifest_schema
 from pipeline.nightly.settings import config_schema
@@ -41,13 +43,24 @@ _CODE = re.compile(
 """What is set as code: options, URLs, names with an underscore, and TOML."""
 
 
+_MOST_VALUES = 10
+"""The most values that a table lists. The schema lists them all."""
+
+
 def reference() -> dict[Path, str]:
     """Return the text of each generated file."""
-    schemas = {"attestation": attestation_schema(), "config": config_schema(), "manifest": manifest_schema()}
-    configuration = DOCS / "configuration.md"
+    schemas = {
+        "attestation": attestation_schema(),
+        "audit": policy_schema(),
+        "audit-report": report_schema(),
+        "config": config_schema(),
+        "manifest": manifest_schema(),
+    }
+    configuration, policy = DOCS / "configuration.md", DOCS / "audit.md"
     return {
         **{DOCS / f"{name}.schema.json": json.dumps(schema, indent=2) + "\n" for name, schema in schemas.items()},
         configuration: with_keys(configuration.read_text("utf-8"), schemas["config"]),
+        policy: with_keys(policy.read_text("utf-8"), schemas["audit"]),
         DOCS / "command-line.md": command_line(list(pages())),
     }
 
@@ -113,7 +126,7 @@ def _links(paths: Iterable[str]) -> str:
 
 
 def with_keys(page: str, schema: Mapping[str, Any]) -> str:
-    """Return docs/configuration.md with a table of keys after each ``<!-- keys of TABLE -->``, in place of the table there."""
+    """Return a page with a table of keys after each ``<!-- keys of TABLE -->``, in place of the table there."""
 
     def table(match: re.Match[str]) -> str:
         defs, (name, _, without) = schema["$defs"], match[1].partition(" without ")
@@ -142,6 +155,8 @@ def _kind(schema: Mapping[str, Any]) -> str:
         others = _kind({"anyOf": [part for part in kinds if "const" not in part]})
         return f"{', '.join([others, *words[:-1]])} or {words[-1]}"
     kind = kinds[0]
+    if len(kind.get("enum", ())) > _MOST_VALUES:
+        return "text"
     if "enum" in kind:
         return ", ".join(f"`{value}`" for value in kind["enum"])
     if {part["type"] for part in kinds} == {"integer", "string"}:
@@ -164,12 +179,13 @@ def _kind(schema: Mapping[str, Any]) -> str:
         case "object":
             return '`{ env = "NAME" }`'
         case _:
-            return "duration" if "pattern" in kind else "text"
+            return "duration" if "pattern" in kind else kind.get("format", "text")
 
 
 def _alternatives(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield schema
-    yield from schema.get("anyOf", ())
+    for part in schema.get("anyOf", ()):
+        yield from _alternatives(part)
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -8,6 +8,7 @@ from pipeline.catalog.attestation import Attestation
 from pipeline.catalog.keys import BackupRef
 from pipeline.errors import SignatureFault
 from pipeline.trust.chain import Node
+from storage_backends.holds import ObjectLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class TableFacts:
     """Bytes before compression."""
     checksum: str | None
     """SHA-256 of the table's data, or HMAC-SHA-256 if the backup is sealed; None if the manifest has none."""
+    database: str | None = None
+    """For a cluster's script: the table's database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +44,20 @@ class ManifestFacts:
     """Bytes of all objects together."""
     rows: int
     tables: Sequence[TableFacts]
-    """The tables with data, sorted by schema and name."""
+    """The tables with data, sorted by schema and name. Each pass over the sequence may unpack it anew."""
     objects: Sequence[tuple[str, int, str | None]]
-    """Key, size in bytes, and the checksum that the store confirmed, of each object that the backup needs, its key object included."""
+    """Key, size in bytes, and the checksum that the store confirmed, of each object that the backup needs, its key object included.
+
+    Each pass over the sequence may unpack it anew.
+    """
     members: Sequence[BackupRef]
     system_identifier: str | None
     server_version: str
     recipients: Sequence[str]
     """The public keys to which the backup is sealed; empty if it isn't sealed."""
     retained_until: datetime | None
+    contradiction: str | None = None
+    """The reason why no backup can have made the manifest, whatever the clocks say; None if one can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,8 @@ class BackupFacts:
     """The backup's place in its chain; None if no trusted key signed the backup."""
     attestations: Sequence[Attestation]
     """The results of verifications that the audit believes, the oldest first."""
+    lock: ObjectLock | None = None
+    """The locks on the manifest, as the store reports them. None if the store was not asked, or has no locks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +104,15 @@ class DatabaseFacts:
     backups: Sequence[BackupFacts]
     """The oldest first."""
     removed: Sequence[Node]
-    """The signed backups that have a tombstone by a trusted key."""
+    """The signed backups that have a tombstone by a trusted key, and no believed manifest.
+
+    A believed backup that has a tombstone all the same has the time of its removal in its own node.
+    """
     odd_tombstones: Sequence[tuple[str, str]]
     """Key of each tombstone that can't be believed, and the reason as a sentence."""
     objects: Sequence[StoredObject]
-    """The objects under ``data/`` and ``keys/``, in the order of their keys."""
+    """The objects under ``data/`` and ``keys/``, in the order of their keys. Empty if nobody asked for them."""
+    unlisted: Sequence[str] = ()
+    """The folders of the store that the credentials can't list, such as ``data/``. Nothing is known of what is in them."""
+    odd: Sequence[str] = ()
+    """Keys that look like a manifest's of this database, but that pgstow never gives to a manifest."""

@@ -4,6 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, with_config
+
+_documented = with_config(ConfigDict(use_attribute_docstrings=True))
+"""Puts the descriptions of the fields into the JSON Schema."""
 
 
 class Severity(StrEnum):
@@ -17,6 +23,7 @@ class Severity(StrEnum):
     """Worth knowing. A note doesn't change the exit code."""
 
 
+@_documented
 @dataclass(frozen=True, slots=True)
 class AuditFinding:
     """One thing that the audit found."""
@@ -38,16 +45,17 @@ class NightState(StrEnum):
 
     NOT_EXPECTED = "not-expected"
     """No backup was made, and none was expected."""
-    PROVEN = "proven"
-    """A good backup was made, and a restore proved it."""
     GOOD = "good"
     """A good backup was made."""
+    PROVEN = "proven"
+    """A good backup was made, and a restore proved it."""
     DOUBTED = "doubted"
     """A backup was made, but a finding is about it, or it can't be believed."""
     MISSING = "missing"
     """No backup was made, though the policy expects one."""
 
 
+@_documented
 @dataclass(frozen=True, slots=True)
 class AuditedBackup:
     """What the records of one backup say. A backup that is in several stores is in the report once for each store."""
@@ -84,6 +92,7 @@ class AuditedBackup:
     """Why the backup doesn't count, as a sentence; None if it counts."""
 
 
+@_documented
 @dataclass(frozen=True, slots=True)
 class TableGrowth:
     """How one table grew between the first and the last counted backup."""
@@ -97,6 +106,7 @@ class TableGrowth:
     """Bytes before compression."""
 
 
+@_documented
 @dataclass(frozen=True, slots=True)
 class DatabaseAudit:
     """What the audit found about one database, in all stores together."""
@@ -118,6 +128,7 @@ class DatabaseAudit:
     findings: Sequence[AuditFinding]
 
 
+@_documented
 @dataclass(frozen=True, slots=True)
 class ChainHead:
     """The last statement of a chain. Keep it in another place: whoever removes the newest backups then can't hide it."""
@@ -130,6 +141,7 @@ class ChainHead:
     statement_sha256: str
 
 
+@_documented
 @dataclass(frozen=True, slots=True)
 class StoreAudit:
     """What the audit found in one store."""
@@ -146,6 +158,7 @@ class StoreAudit:
     """Bytes."""
 
 
+@_documented
 @dataclass(frozen=True, slots=True)
 class AuditReport:
     """The result of an audit."""
@@ -166,3 +179,12 @@ class AuditReport:
     """All findings, also those of the databases: critical ones first."""
     tool: str
     """Name and version of the program."""
+
+
+def report_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of the report, as published in docs/audit-report.schema.json."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **TypeAdapter(AuditReport).json_schema(mode="serialization"),
+        "title": "The report of pgstow audit",
+    }

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from pipeline.trust.policy import Trust
 
 ATTESTATION_VERSION = "1.2"
-_LONGEST = 16 * 1024 * 1024  # bytes
-_MOST_PROBLEMS = 1000  # in an attestation, so that its length stays below _LONGEST
+LONGEST_ATTESTATION = 16 * 1024 * 1024
+"""The most bytes of an attestation."""
+_MOST_PROBLEMS = 1000  # in an attestation, so that its length stays below LONGEST_ATTESTATION
 
 
 class Level(StrEnum):
@@ -258,7 +259,7 @@ def _read_one(store: StorageBackend, info: ObjectInfo, sha256: str, trust: "Trus
 
     Raises ManifestInvalid if it is damaged, can't be believed, or is about another manifest. Raises StorageError as ``store.get`` does.
     """
-    data = store.get(info.key, at_most=_LONGEST)
+    data = store.get(info.key, at_most=LONGEST_ATTESTATION)
     if trust:
         try:
             read_signature(store, info.key, Verification, trust).check(data)

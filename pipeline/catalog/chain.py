@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from pipeline.catalog.signature import read_signature, read_tombstone
 from pipeline.catalog.summary import load_summary
 from pipeline.errors import BackupNotFound, ManifestInvalid, Untrusted
 from pipeline.trust.chain import Chain, Fault, Finding, Node, examine
-from pipeline.trust.statement import Link, Reference
+from pipeline.trust.statement import Link, Reference, Removal
 from storage_backends import ObjectInfo, ObjectNotFound, StorageBackend
 
 if TYPE_CHECKING:
@@ -97,9 +98,17 @@ def _read_tombstone(
         return _finding(ref, Fault(exc.fault), f"The tombstone {ref.tombstone_key} is not believed: {exc}.")
     except ObjectNotFound:
         return None
+    return removed_node(ref, removal, info.modified)
+
+
+def removed_node(ref: BackupRef, removal: Removal, removed_at: datetime) -> Node | None:
+    """Return the place of a removed backup in its chain, from its tombstone; None if the backup was not signed.
+
+    ``removed_at`` is the time when the tombstone was stored, by the store's clock.
+    """
     if removal.link is None or removal.statement_sha256 is None:
         return None
-    return Node(ref.backup_id, removal.statement_sha256, removal.link, pruned_at=info.modified)
+    return Node(ref.backup_id, removal.statement_sha256, removal.link, pruned_at=removed_at)
 
 
 def _read_backup(store: StorageBackend, trust: "Trust", listed: ListedManifest) -> Node | Finding | None:

@@ -18,6 +18,7 @@ from pipeline.catalog.reader import (
     read_summary,
     read_trusted_bytes,
 )
+from pipeline.catalog.summary import LoadedDetails, load_details
 from pipeline.errors import BackupNotFound, InvalidRequest, ManifestInvalid, Untrusted
 from pipeline.events import Notice, Notify
 from storage_backends import StorageBackend
@@ -77,6 +78,12 @@ def _latest_has_members(store: StorageBackend, cluster: str, trust: "Trust | Non
 def find_backup(store: StorageBackend, wanted: BackupSelector, notify: Notify | None = None) -> Manifest:
     """Return the manifest of the backup that ``wanted`` selects. Raises as :func:`find_stored` does."""
     return find_stored(store, wanted, notify).manifest
+
+
+def find_details(store: StorageBackend, wanted: BackupSelector, notify: Notify | None = None) -> LoadedDetails:
+    """Return what the manifest of the selected backup says, without a model for each file. Raises as :func:`find_stored` does."""
+    found = _find(store, wanted, notify)
+    return load_details(found.data, found.ref.manifest_key)
 
 
 def find_stored(store: StorageBackend, wanted: BackupSelector, notify: Notify | None = None) -> StoredManifest:

@@ -3,8 +3,9 @@
 import hashlib
 
 from pipeline.catalog.keys import BackupRef
-from pipeline.catalog.manifest import Manifest, Member, load_manifest
+from pipeline.catalog.manifest import Manifest, ManifestSummary, Member, load_manifest
 from pipeline.catalog.reader import StoredManifest, read_manifest_bytes
+from pipeline.catalog.summary import LoadedDetails, load_details
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from storage_backends import StorageBackend
 
@@ -17,6 +18,17 @@ def read_member(store: StorageBackend, cluster_manifest: Manifest, member: Membe
     Raises BackupDamaged if the member's manifest is missing or has another SHA-256, ManifestInvalid if this pgstow can't parse it, or
     StorageError.
     """
+    data, key = _read(store, cluster_manifest, member)
+    return StoredManifest(load_manifest(data, key), member.sha256)
+
+
+def read_member_details(store: StorageBackend, cluster_manifest: ManifestSummary, member: Member) -> LoadedDetails:
+    """Return what the manifest of a member says, without a model for each file. Raises as :func:`read_member` does."""
+    return load_details(*_read(store, cluster_manifest, member))
+
+
+def _read(store: StorageBackend, cluster_manifest: ManifestSummary, member: Member) -> tuple[bytes, str]:
+    """Return the bytes of the member's manifest, and its key."""
     ref = BackupRef(cluster_manifest.cluster, member.database, member.backup_id)
     try:
         data = read_manifest_bytes(store, ref)
@@ -30,4 +42,4 @@ def read_member(store: StorageBackend, cluster_manifest: Manifest, member: Membe
         raise BackupDamaged(
             f"{ref.manifest_key} is not the manifest that the cluster manifest {cluster_manifest.backup_id} names."
         )
-    return StoredManifest(load_manifest(data, ref.manifest_key), member.sha256)
+    return data, ref.manifest_key

@@ -4,7 +4,7 @@ An attacker who may write to the store can put a manifest there without a backup
 find an invented manifest that could be true.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, Self
@@ -79,17 +79,24 @@ def doubt_ref(ref: BackupRef, stored_at: datetime, now: datetime) -> str | None:
 
 def doubt(manifest: ManifestSummary, contents: Contents, stored_at: datetime, now: datetime) -> str | None:
     """Return the reason why no backup can have made this manifest; None if one can. The times are as for :func:`doubt_time`."""
+    return doubt_content(manifest, contents) or doubt_times(times_of(manifest), stored_at, now)
+
+
+def times_of(manifest: ManifestSummary) -> Sequence[datetime]:
+    """Return the times in a manifest that :func:`doubt_times` looks at."""
+    return manifest.started_at, manifest.snapshot_at, manifest.finished_at
+
+
+def doubt_times(moments: Iterable[datetime], stored_at: datetime, now: datetime) -> str | None:
+    """Return the reason why one of the times in a document can't be true; None if all can. See :func:`doubt_time`."""
+    return next(filter(None, (doubt_time(moment, stored_at, now) for moment in moments)), None)
+
+
+def doubt_content(manifest: ManifestSummary, contents: Contents) -> str | None:
+    """Return the reason why no backup can have made this manifest, whatever the clocks say; None if one can."""
     begun = begun_at(manifest.backup_id)
     if manifest.started_at.replace(microsecond=0) != begun:
         return f"by its ID, the backup began at {_shown(begun)}, but by its manifest at {_shown(manifest.started_at)}"
-    for moment in (manifest.started_at, manifest.snapshot_at, manifest.finished_at):
-        if reason := doubt_time(moment, stored_at, now):
-            return reason
-    return _doubt_contents(manifest, contents)
-
-
-def _doubt_contents(manifest: ManifestSummary, contents: Contents) -> str | None:
-    """Return the reason why the contents can't belong to a manifest of its kind; None if they can."""
     if manifest.kind == "cluster" and not contents.has_files:
         return None if manifest.members else "it is a cluster manifest, but names no backup of a database"
     if manifest.members:

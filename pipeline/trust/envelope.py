@@ -63,7 +63,16 @@ class Signer:
         return json.dumps(envelope.to_dict(), separators=(",", ":")).encode() + b"\n"
 
 
-def verified_payload(data: bytes, keys: Sequence[SSlibKey]) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The payload of an envelope, and the key that signed it."""
+
+    payload: bytes
+    keyid: str
+    """The key's ID: see :func:`pipeline.trust.keys.describe_key`."""
+
+
+def verify_envelope(data: bytes, keys: Sequence[SSlibKey]) -> Verified:
     """Return the payload of the envelope ``data``. Raises Untrusted if ``data`` is no envelope, or if none of the keys signed it.
 
     The error's text is a clause, such as ``no trusted key signed it``.
@@ -76,7 +85,7 @@ def verified_payload(data: bytes, keys: Sequence[SSlibKey]) -> bytes:
     if envelope.payload_type != PAYLOAD_TYPE:
         raise Untrusted("untrusted", "its signature is for another type of payload")
     try:
-        envelope.verify(list(keys), 1)
+        [keyid] = envelope.verify(list(keys), 1)
     except (VerificationError, ValueError) as exc:  # ValueError: there are no keys
         raise Untrusted("untrusted", "no trusted key signed it") from exc
-    return envelope.payload
+    return Verified(envelope.payload, keyid)

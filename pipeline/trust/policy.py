@@ -9,7 +9,7 @@ from typing import Generic
 from securesystemslib.signer import SSlibKey
 
 from pipeline.errors import InvalidRequest, Untrusted
-from pipeline.trust.envelope import verified_payload
+from pipeline.trust.envelope import Verified, verify_envelope
 from pipeline.trust.keys import read_public_key
 from pipeline.trust.statement import P, Purpose, digest_of, parse_statement
 
@@ -52,7 +52,11 @@ class Signed(Generic[P]):
 
     def check(self, data: bytes) -> None:
         """Raise Untrusted unless ``data`` are the object's bytes."""
-        if hashlib.sha256(data).hexdigest() != self.subject_sha256:
+        self.check_digest(hashlib.sha256(data).hexdigest())
+
+    def check_digest(self, sha256: str) -> None:
+        """Raise Untrusted unless the object's bytes have this SHA-256, in hexadecimal."""
+        if sha256 != self.subject_sha256:
             raise Untrusted("swapped", "its signature is about other bytes")
 
 
@@ -73,7 +77,11 @@ class Trust:
 
     def has(self, key: SSlibKey, purpose: Purpose) -> bool:
         """True if the key is trusted for the purpose."""
-        return any(one.key.keyid == key.keyid and purpose in one.purposes for one in self.keys)
+        return self.has_id(key.keyid, purpose)
+
+    def has_id(self, keyid: str, purpose: Purpose) -> bool:
+        """True if the key with this ID is trusted for the purpose."""
+        return any(one.key.keyid == keyid and purpose in one.purposes for one in self.keys)
 
     def read(self, envelope: bytes, key: str, kind: type[P]) -> Signed[P]:
         """Return the statement of a trusted key about the object ``key``, from the bytes of its envelope.
@@ -81,9 +89,21 @@ class Trust:
         Raises Untrusted unless a key that is trusted for the purpose of ``kind`` signed such a statement. The caller compares the object's
         bytes with the statement: see :meth:`Signed.check`.
         """
-        payload = verified_payload(envelope, [one.key for one in self.keys if kind.purpose in one.purposes])
-        statement = parse_statement(payload)
+        return self.believe(self.verify(envelope, kind.purpose), key, kind)
+
+    def verify(self, envelope: bytes, purpose: Purpose) -> Verified:
+        """Return what a key that is trusted for the purpose signed. The result may be kept. Raises Untrusted if no such key signed."""
+        return verify_envelope(envelope, [one.key for one in self.keys if purpose in one.purposes])
+
+    def believe(self, verified: Verified, key: str, kind: type[P]) -> Signed[P]:
+        """Return the statement about the object ``key`` that :meth:`verify` found, perhaps in an earlier run with other trusted keys.
+
+        Raises Untrusted if its key isn't trusted for the purpose of ``kind``, or if the statement isn't of this kind or about this object.
+        """
+        if not self.has_id(verified.keyid, kind.purpose):
+            raise Untrusted("untrusted", "no trusted key signed it")
+        statement = parse_statement(verified.payload)
         predicate, [subject] = statement.says(kind), statement.subject
         if subject.name != key:
             raise Untrusted("swapped", f"its signature is that of {subject.name[:200]!r}")
-        return Signed(predicate, subject.digest.sha256, digest_of(payload))
+        return Signed(predicate, subject.digest.sha256, digest_of(verified.payload))

@@ -151,7 +151,7 @@ def run_sql(server: ThrowawayCluster, statement: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "The backup needs a store"),
+        ([], "The command needs a store"),
         (["--to", "/a", "--to", "/a"], "named twice"),
         (["--to", "s3://a/b", "--to", "s3://c/d", "-o", "region=eu"], "leave out --store-option"),
     ],

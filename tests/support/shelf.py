@@ -90,6 +90,7 @@ class BackupBuilder:
             objects += [stored for stored in self.manifest(other).objects if stored.key.startswith(other.data_prefix)]
         if sealed:
             fields |= {"manifest_version": MANIFEST_VERSION, "encryption": self._encryption(ref)}
+        fields.setdefault("source", SOURCE)
         fields.setdefault("dump", DumpOptions(format="directory", jobs=1, only=only))  # type: ignore[arg-type]
         fields.setdefault("source", SOURCE)
         manifest = Manifest(

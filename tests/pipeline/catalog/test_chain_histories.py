@@ -6,6 +6,7 @@ Hypothesis interleaves backups of two writers, failures at each step of a commit
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -23,8 +24,9 @@ from hypothesis.stateful import (
 from support.chain_world import FAILURES, ChainKeys, ChainWorld
 from support.signing import sign_manifest
 
+from pipeline.audit.read import read_store
 from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef
-from pipeline.trust.chain import Fault
+from pipeline.trust.chain import Chain, Fault, examine
 from storage_backends import StorageError
 
 WRITERS = st.sampled_from(["db1", "db2"])
@@ -55,8 +57,22 @@ class Histories(RuleBasedStateMachine):
                 self.prune(keep=2, deletes=True)
                 self.attack()
                 self.the_findings_are_right()
+            self.the_facts_of_an_audit_agree()
         finally:
             shutil.rmtree(self.folder)
+
+    def the_facts_of_an_audit_agree(self) -> None:
+        """Check that an audit sees the same chains and faults as ``pgstow chain``. Each has its own way to read the records."""
+        chains, faults = list[Chain](), list[Fault]()
+        for facts in read_store(self.world.store, self.keys.trust, datetime.now(UTC), lambda _: None):
+            nodes = [*facts.removed, *(one.node for one in facts.backups if one.node)]
+            examined, findings = examine(facts.cluster, facts.database, nodes)
+            chains += examined
+            faults += [finding.fault for finding in findings]
+            faults += [Fault(one.fault) for one in facts.backups if one.fault]
+        found = self.world.chains()
+        assert chains == found.chains
+        assert sorted(faults) == sorted(finding.fault for finding in found.findings)
 
     @rule(writer=WRITERS)
     def back_up_well(self, writer: str) -> None:
