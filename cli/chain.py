@@ -76,7 +76,8 @@ def _document(chain: "Chain") -> dict[str, object]:
         "statement_sha256": chain.head.sha256,
     }
     names = {"cluster": chain.cluster, "database": chain.database, "writer": chain.writer}
-    return {**names, "backups": chain.backups, "removed": chain.removed, "head": head}
+    counts = {"backups": chain.backups, "removed": chain.removed, "unfinished": chain.unfinished}
+    return {**names, **counts, "head": head}
 
 
 def _print(found: "Chains", url: str) -> None:
@@ -103,5 +104,18 @@ def _print(found: "Chains", url: str) -> None:
         display.console().print(
             f"[red]{finding.fault}[/red]: {display.literal(place + finding.sentence)}", soft_wrap=True
         )
+    for chain in found.chains:
+        if chain.unfinished:
+            display.console().print(display.literal(_describe_unfinished(chain)), soft_wrap=True)
     if found.chains and not found.findings:
         print("Nothing is wrong with the chains.")
+
+
+def _describe_unfinished(chain: "Chain") -> str:
+    """Return a note on the backups of a chain that have a tombstone, and are in the store all the same."""
+    if chain.unfinished == 1:
+        stay = "1 backup is still in the store, although it has a tombstone"
+    else:
+        stay = f"{chain.unfinished:,} backups are still in the store, although they have tombstones"
+    advice = "Run pgstow prune again: until then, nobody would notice the removal"
+    return f"Note: {chain.cluster}/{chain.database}, {chain.writer}: {stay}. {advice}."

@@ -4,8 +4,10 @@ pgstow checks each answer before botocore reads it: botocore takes any page for 
 """
 
 import os
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -15,6 +17,7 @@ from botocore.config import Config
 from botocore.endpoint import EndpointCreator
 from botocore.exceptions import ConnectionClosedError, IncompleteReadError
 from botocore.httpsession import URLLib3Session
+from botocore.utils import parse_timestamp
 
 from storage_backends.connections import REMEDY, Misanswered, patient_pools, socket_options
 from storage_backends.errors import quote
@@ -69,6 +72,7 @@ class S3Transport:
         if ca_bundle:
             core.set_config_variable("ca_bundle", ca_bundle)
         _forget_other_services(core)
+        core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_parse_time)
         session = boto3.session.Session(region_name=region, botocore_session=core)
         self.client: S3Client = session.client("s3", endpoint_url=endpoint, config=config)
         verify = core.get_config_variable("ca_bundle")
@@ -117,6 +121,18 @@ def _forget_other_services(session: botocore.session.Session) -> None:
         partition["services"] = {name: services[name] for name in _SERVICES & services.keys()}
 
 
+def _parse_time(value: Any) -> datetime:
+    """Return the time in an answer. S3 writes ``2026-11-23T02:00:00.000Z`` in listings; botocore parses its other forms.
+
+    botocore takes 0.1 ms for each time, which is more than half of the time for a listing.
+    """
+    if isinstance(value, str) and _IN_A_LISTING.fullmatch(value):
+        return datetime.fromisoformat(value)
+    moment: datetime = parse_timestamp(value)
+    return moment
+
+
+_IN_A_LISTING = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 _SERVICES = frozenset({"s3", "sts", "portal.sso", "oidc"})
 """S3, and the services that give credentials, by their names in botocore's list of endpoints."""
 _ROOTS: Mapping[str, str] = {

@@ -55,7 +55,8 @@ def read_store(
         known = cache.load(store.url, listed.place)
         records = Records(store, trust, known)
         facts = read_database(store, trust, now, notify, listed, records, tuple(unlisted))
-        cache.save(store.url, listed.place, records.kept, _gone(listed, known) - records.kept.keys())
+        new = {key: kept for key, kept in records.kept.items() if known.get(key) != kept}
+        cache.save(store.url, listed.place, new, _gone(listed, known) - records.kept.keys())
         yield replace(facts, backups=_with_locks(store, facts.backups, locks)) if locks else facts
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef, manifests_prefix, tombstones_prefix
 from pipeline.catalog.listing import ListedManifest, list_manifests
 from pipeline.catalog.reader import read_manifest_bytes
+from pipeline.catalog.reading import read_each
 from pipeline.catalog.signature import read_signature, read_tombstone
 from pipeline.catalog.summary import load_summary
-from pipeline.concurrency import Workers
 from pipeline.errors import BackupNotFound, ManifestInvalid, Untrusted
 from pipeline.trust.chain import Chain, Fault, Finding, Node, examine
 from pipeline.trust.statement import Link, Reference, Removal
@@ -21,8 +21,6 @@ from storage_backends import ObjectInfo, ObjectNotFound, StorageBackend
 
 if TYPE_CHECKING:
     from pipeline.trust.policy import Trust
-
-_READERS = 8  # backups read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +43,8 @@ def read_chains(
     listed = list_manifests(store, cluster, database).manifests
     tombstones = list(_list_tombstones(store, cluster, database))
     nodes, findings = defaultdict[tuple[str, str], dict[str, Node]](dict), list[Finding]()
-    with Workers() as workers:
-        read = dict(workers.map(partial(_read_tombstone, store, trust), tombstones, threads=_READERS, name="tombstone"))
-        live = dict(workers.map(partial(_read_backup, store, trust), listed, threads=_READERS, name="backup"))
+    read = dict(read_each(store, partial(_read_tombstone, store, trust), tombstones, name="tombstone"))
+    live = dict(read_each(store, partial(_read_backup, store, trust), listed, name="backup"))
     for (ref, _), found in read.items():
         _enter(nodes, findings, ref, found)
     for one, found in live.items():

@@ -1,10 +1,10 @@
 """Lists the backups in a store. A backup exists if, and only if, its manifest exists."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pipeline.catalog.keys import MANIFESTS, BackupRef, is_foreign, is_odd, manifests_prefix
+from pipeline.catalog.keys import MANIFESTS, SIGNATURE_SUFFIX, BackupRef, is_foreign, is_odd, manifests_prefix
 from pipeline.counting import counted
 from pipeline.events import Notice, Notify
 from storage_backends import StorageBackend
@@ -25,6 +25,8 @@ class ListedManifest:
     """The manifest's checksum in the listing; None if the store lists none."""
     version: str | None = None
     """The manifest's version in the listing; None if the store lists none."""
+    signed: bool = False
+    """True if an object is listed where the manifest's signature belongs. Nobody checked the signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ def list_manifests(store: StorageBackend, cluster: str | None = None, database: 
         if ref := BackupRef.of_manifest_key(info.key):
             if database in (None, ref.database):
                 found.append(ListedManifest(ref, info.modified, info.size, info.checksum, info.version))
+        elif found and info.key == found[-1].ref.manifest_key + SIGNATURE_SUFFIX:
+            found[-1] = replace(found[-1], signed=True)
         elif is_odd(info.key):
             odd.append(info.key)
         elif is_foreign(info.key):

@@ -13,13 +13,13 @@ from pydantic import BaseModel
 
 from pipeline.errors import InvalidRequest
 from pipeline.nightly.references import REFERENCE
+from pipeline.nightly.retention import Retention
 from pipeline.nightly.settings import (
     DatabaseSettings,
     DestinationSettings,
     EncryptionSettings,
     Monitoring,
     Options,
-    Retention,
 )
 
 USUAL_RETENTION = {"keep_daily": 14, "keep_monthly": 12}

@@ -7,7 +7,8 @@ the size of the data may be unknown until the data ends.
 from collections.abc import Collection, Iterable, Iterator
 
 from pipeline.postgres.toc import TocEntry
-from pipeline.postgres.toc_format import TocReader, number
+from pipeline.postgres.toc_edit import number
+from pipeline.postgres.toc_format import TocReader
 
 _FORMAT_AT = 10
 """The offset of the format in the head of a table of contents."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.toc import TocEntry
-from pipeline.postgres.toc_format import rewrite
+from pipeline.postgres.toc_edit import rewrite
 
 _NAMES_ROLES = frozenset({"ACL", "DEFAULT ACL", "DATABASE PROPERTIES", "POLICY", "USER MAPPING"})
 _TOKEN = re.compile(

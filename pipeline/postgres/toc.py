@@ -1,4 +1,7 @@
-"""The entries of an archive's table of contents, with the names of ``pg_backup_archiver.c``. ``toc_format`` reads and writes the bytes."""
+"""The entries of an archive's table of contents, with the names of ``pg_backup_archiver.c``.
+
+``toc_format`` reads the bytes, and ``toc_edit`` changes them.
+"""
 
 import re
 from collections.abc import Iterable

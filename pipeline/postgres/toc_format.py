@@ -7,21 +7,19 @@ spaces or newlines.
 
 import re
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cache, partial
-from io import BytesIO
 from operator import itemgetter
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from pipeline.errors import DumpFailed, InvalidRequest
-from pipeline.postgres.encodings import python_codec, shown
+from pipeline.errors import DumpFailed
+from pipeline.postgres.encodings import shown
 from pipeline.postgres.toc import DataEntry, Section, Toc, TocEntry
 
 OLDEST, NEWEST = (1, 12), (1, 16)
 _CUSTOM = 1
 """``archCustom`` in ``pg_backup_archiver.h``."""
-_NUMBER = struct.Struct("<?I")
+NUMBER = struct.Struct("<?I")
 """A number as ``WriteInt`` writes it: a sign byte, then the magnitude in four bytes, lowest byte first."""
 
 _FIELDS = {
@@ -60,7 +58,7 @@ _KEPT = (
 )
 """The fields that a :class:`TocEntry` has."""
 _CHANGEABLE = frozenset({"tag", "definition", "drop_statement", "copy_statement", "owner"})
-"""The fields that :func:`rewrite` may change."""
+"""The fields that :mod:`toc_edit` may change."""
 _CUT_SHORT = "The archive's toc.dat is cut short."
 
 
@@ -79,60 +77,6 @@ def read_toc(data: bytes) -> Toc:
         return Toc(text(reader.server_version or b""), tuple(reader.entries(text)))
     except ValueError as exc:
         raise DumpFailed(f"The archive's toc.dat is damaged: {exc}.") from exc
-
-
-def select(
-    data: bytes,
-    entries: Collection[TocEntry],
-    more: Mapping[int, Iterable[int]] = MappingProxyType({}),
-    ids: Mapping[int, int] = MappingProxyType({}),
-) -> bytes:
-    """Return a table of contents that has only these ``entries`` of the table of contents ``data``, in this order.
-
-    ``more`` has further dependencies of an entry, by the entry's dump ID. They come last in each entry, since the first
-    dependency of a table's data is its table. ``ids`` has the new dump IDs of entries, by their dump IDs in ``data``. Dependencies on
-    entries that aren't selected stay: pg_restore takes them for done.
-    """
-    reader = TocReader(data)
-    selected = BytesIO()  # a list of all parts would take several times the memory
-    selected.write(data[: reader.end_of_head] + number(len(entries)))
-    for entry in entries:
-        others = tuple(more.get(entry.dump_id, ()))
-        if not others and ids.keys().isdisjoint((entry.dump_id, *entry.dependencies)):
-            selected.write(data[entry.start : entry.end])
-            continue
-        after = reader.raw_entry(entry.start).end_of_dependencies
-        before = after - len(dependency_list(entry.dependencies))
-        selected.write(number(ids.get(entry.dump_id, entry.dump_id)))
-        selected.write(data[entry.start + _NUMBER.size : before])
-        selected.write(dependency_list(ids.get(other, other) for other in (*entry.dependencies, *others)))
-        selected.write(data[after : entry.end])
-    return selected.getvalue()
-
-
-def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
-    """Return the table of contents with changed entries. ``change`` may change tags, definitions, DROP and COPY statements, and owners.
-
-    Raises InvalidRequest if the archive's encoding lacks a character of a changed text.
-    """
-    reader = TocReader(data)
-    encoding = reader.encoding()
-    codec = python_codec(encoding)
-    parts, copied = list[bytes](), 0
-    for before in reader.entries(lambda value: value.decode(codec, "surrogateescape")):
-        after = change(before)
-        for name, start, end in reader.changeable(before.start) if after is not before else ():
-            old, new = getattr(before, name), getattr(after, name)
-            if new != old:
-                try:
-                    value = new.encode(codec, "surrogateescape")
-                except UnicodeEncodeError as exc:
-                    raise InvalidRequest(
-                        f"The archive's encoding, {encoding}, has no character {exc.object[exc.start]!r}, which a new name has."
-                    ) from exc
-                parts += [data[copied:start], string(value)]
-                copied = end
-    return b"".join([*parts, data[copied:]])
 
 
 class RawEntry(NamedTuple):
@@ -165,7 +109,7 @@ class TocReader:
             raise DumpFailed(
                 f"The archive's format {major}.{minor} is not known to this pgstow, which knows 1.12 to 1.16; use a newer pgstow."
             )
-        if 1 + int_size != _NUMBER.size:
+        if 1 + int_size != NUMBER.size:
             raise ValueError(f"its numbers have {int_size} bytes")
         if version >= (1, 15):
             self._take(1)  # the compression's algorithm
@@ -232,7 +176,7 @@ class TocReader:
 
     def raw_entry(self, start: int) -> RawEntry:
         """Return the entry that begins at the offset ``start``."""
-        data, at, unpack, width = self._data, start, _NUMBER.unpack_from, _NUMBER.size
+        data, at, unpack, width = self._data, start, NUMBER.unpack_from, NUMBER.size
         values: list[Any] = []
         dependencies: list[int] = []
         append = values.append
@@ -293,7 +237,7 @@ class TocReader:
         """Yield the name of each string that may change in the entry at the offset ``start``, and the offsets of its beginning and end."""
         at = start
         for name, value in zip(self.fields, self.raw_entry(start).values, strict=True):
-            end = at + _NUMBER.size + (len(value) if isinstance(value, bytes) else 0)
+            end = at + NUMBER.size + (len(value) if isinstance(value, bytes) else 0)
             if name in _CHANGEABLE:
                 yield name, at, end
             at = end
@@ -314,24 +258,9 @@ class TocReader:
         return taken
 
     def _take_number(self) -> int:
-        negative, magnitude = _NUMBER.unpack(self._take(_NUMBER.size))
+        negative, magnitude = NUMBER.unpack(self._take(NUMBER.size))
         return int(-magnitude if negative else magnitude)
 
     def _take_string(self) -> bytes | None:
         size = self._take_number()
         return None if size < 0 else self._take(size)
-
-
-def number(value: int) -> bytes:
-    """Return a number as ``WriteInt`` writes it."""
-    return _NUMBER.pack(value < 0, abs(value))
-
-
-def string(value: bytes | None) -> bytes:
-    """Return a string as ``WriteStr`` writes it. None and an empty string have different bytes."""
-    return number(-1) if value is None else number(len(value)) + value
-
-
-def dependency_list(dump_ids: Iterable[int]) -> bytes:
-    """Return an entry's dependencies, without the string that ends the list."""
-    return b"".join(string(str(dump_id).encode()) for dump_id in dump_ids)

@@ -6,7 +6,8 @@ from typing import Any
 
 from pipeline.errors import DumpFailed
 from pipeline.postgres.toc import Section
-from pipeline.postgres.toc_format import TocReader, dependency_list, number, string
+from pipeline.postgres.toc_edit import dependency_list, number, string
+from pipeline.postgres.toc_format import TocReader
 
 
 @dataclass(frozen=True, slots=True)

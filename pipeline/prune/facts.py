@@ -97,6 +97,8 @@ class Facts:
     """The backups of whole servers whose members aren't all in ``backups``. The plan for a single database must not drop them."""
     objects: Mapping[Database, int]
     """The number of objects in each database, manifests included, as far as the manifests say."""
+    signed: frozenset[BackupRef]
+    """The backups that have a signature, whoever made it."""
 
 
 def _list(store: StorageBackend, cluster: str | None, database: str | None) -> Listing:
@@ -168,6 +170,7 @@ def gather(
         unreadable=[one.ref for one in listing.manifests if one.ref in stays and one.ref not in readable],
         staying=staying,
         objects=objects,
+        signed=frozenset(one.ref for one in listing.manifests if one.signed),
     )
 
 

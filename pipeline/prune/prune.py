@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.catalog.keys import BackupRef
 from pipeline.concurrency import Workers
 from pipeline.counting import counted
-from pipeline.events import Notify, Started
+from pipeline.events import Notice, Notify, Started
 from pipeline.prune.deletion import Deleted, remove_backups, remove_manifests
 from pipeline.prune.facts import ANY, Facts, Known, Signatures, gather
 from pipeline.prune.hold import manifest_lock
@@ -64,7 +64,9 @@ def plan(
     ``known`` has what earlier calls read from the store, and gets what this call reads. Raises StorageError if manifests, attestations or
     locks can't be listed or read.
     """
-    return _look(request, store, notify, now, known)[0]
+    decisions, facts = _look(request, store, notify, now, known)
+    _tell_gaps(request, decisions, facts, notify)
+    return decisions
 
 
 def prune(
@@ -86,7 +88,9 @@ def prune(
     Raises StorageError as :func:`plan` does, or if the store fails to delete. Raises Untrusted if a tombstone's key is taken.
     """
     fresh, facts = _look(request, store, notify, now, known)
-    approved = fresh if approved is None else approved
+    if approved is None:
+        approved = fresh
+        _tell_gaps(request, fresh, facts, notify)
     doomed = _doomed(approved, fresh)
     pruned = Pruned(doubtful=[one.ref for one in fresh if one.doubtful])
     if doomed:
@@ -119,6 +123,19 @@ def _look(
         backups = _with_locks(store, facts.backups, dropped)
         decisions = [one for one in decide(backups) if _is_asked_for(request, one, jobs)]
     return decisions, facts
+
+
+def _tell_gaps(request: PruneRequest, decisions: Sequence[Decision], facts: Facts, notify: Notify) -> None:
+    """Report signed backups that the plan drops without tombstones. Each of them becomes a gap in its chain."""
+    gaps = sum(not one.keep and one.ref in facts.signed for one in decisions)
+    if gaps and request.signer is None:
+        are = "is" if gaps == 1 else "are"
+        notify(
+            Notice(
+                f"{counted(gaps, 'signed backup')} {are} to be removed without a tombstone, so pgstow chain will report a gap. "
+                "To prevent gaps, use --trusted-key and --sign-with, or [trust] and [signing] in pgstow.toml."
+            )
+        )
 
 
 def _is_asked_for(request: PruneRequest, decision: Decision, jobs: Mapping[BackupRef, str | None]) -> bool:

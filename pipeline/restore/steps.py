@@ -14,7 +14,7 @@ from pipeline.postgres.load_order import (
 )
 from pipeline.postgres.restore_options import SECTIONS, RestoreOptions
 from pipeline.postgres.toc import Section, Toc, TocEntry
-from pipeline.postgres.toc_format import rewrite, select
+from pipeline.postgres.toc_edit import rewrite, select
 from pipeline.restore.shares import divide
 from pipeline.stages.feed import Stream
 

@@ -86,6 +86,8 @@ class Chain:
     """The number of backups that are in the store."""
     removed: int
     """The number of backups of which only the tombstone is in the store."""
+    unfinished: int = 0
+    """The number of backups in the store that also have a tombstone. Nobody would notice the removal of such a backup."""
 
 
 def examine(cluster: str, database: str, nodes: Iterable[Node]) -> tuple[list[Chain], list[Finding]]:
@@ -97,7 +99,8 @@ def examine(cluster: str, database: str, nodes: Iterable[Node]) -> tuple[list[Ch
     for writer, in_order in sorted(writers.items()):
         living = [node for node in in_order if node.stored_at is not None]
         head = (living or in_order)[-1]
-        chains.append(Chain(cluster, database, writer, head, len(living), len(in_order) - len(living)))
+        unfinished = sum(node.pruned_at is not None for node in living)
+        chains.append(Chain(cluster, database, writer, head, len(living), len(in_order) - len(living), unfinished))
         findings += [
             Finding(fault, cluster, database, backup_id, sentence)
             for fault, backup_id, sentence in _Examination(in_order).faults()
@@ -115,9 +118,19 @@ class _Examination:
     def __init__(self, in_order: Sequence[Node]) -> None:
         self._nodes: Mapping[str, Node] = {node.sha256: node for node in in_order}
         self._children: dict[str | None, list[Node]] = {}
-        for node in self._nodes.values():
-            parent = self._parent(node)
-            self._children.setdefault(None if parent is None else parent.sha256, []).append(node)
+        self._parents = {node.sha256: self._find_parent(node) for node in self._nodes.values()}
+        for child in self._nodes.values():
+            parent = self._parents[child.sha256]
+            self._children.setdefault(None if parent is None else parent.sha256, []).append(child)
+        self._living: set[str] = set()
+        """The statements of the backups in the store, and of all backups before them."""
+        for one in self._nodes.values():
+            node = one if one.stored_at is not None else None
+            while node is not None and node.sha256 not in self._living:
+                self._living.add(node.sha256)
+                node = self._parents[node.sha256]
+        self._with_system: dict[str, Node | None] = {}
+        """By statement: the last backup, from there backwards, whose system identifier is known; None if there is none."""
 
     def faults(self) -> Iterable[_Fault]:
         for node in self._nodes.values():
@@ -125,12 +138,12 @@ class _Examination:
         yield from self._forks()
         yield from self._beginnings()
 
-    def _parent(self, node: Node) -> Node | None:
+    def _find_parent(self, node: Node) -> Node | None:
         """Return the backup before this one: the last of the cited statements that is there."""
         return next((self._nodes[one.sha256] for one in reversed(node.cited) if one.sha256 in self._nodes), None)
 
     def _of(self, node: Node) -> Iterable[_Fault]:
-        here, parent = node.backup_id, self._parent(node)
+        here, parent = node.backup_id, self._parents[node.sha256]
         if node.link.predecessor and parent is None:
             gone = node.link.predecessor.backup_id
             yield Fault.GAP, gone, f"{gone} is gone without a tombstone, but {here} cites it."
@@ -149,9 +162,13 @@ class _Examination:
 
     def _nearest_system(self, node: Node | None) -> Node | None:
         """Return the last backup, from this one backwards, whose system identifier is known."""
-        while node is not None and node.system is None:
-            node = self._parent(node)
-        return node
+        passed = list[str]()
+        while node is not None and node.system is None and node.sha256 not in self._with_system:
+            passed.append(node.sha256)
+            node = self._parents[node.sha256]
+        found = node if node is None or node.system else self._with_system[node.sha256]
+        self._with_system |= dict.fromkeys(passed, found)  # so that a long chain is walked only once
+        return found
 
     def _forks(self) -> Iterable[_Fault]:
         """Yield a fault for each branch after the first. A branch counts only while a backup of it is in the store.
@@ -180,13 +197,7 @@ class _Examination:
 
     def _lives(self, node: Node) -> bool:
         """True if this backup, or one after it, is in the store."""
-        to_look_at = [node]
-        while to_look_at:
-            node = to_look_at.pop()
-            if node.stored_at is not None:
-                return True
-            to_look_at += self._children.get(node.sha256, ())
-        return False
+        return node.sha256 in self._living
 
 
 def _begun(node: Node) -> str:

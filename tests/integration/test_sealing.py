@@ -5,22 +5,26 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 from support.manifests import edit_manifest
+from support.owners import Owner, new_owner, open_with_age
 from support.pgstow import Result, assert_one_sentence, run_pgstow
 from support.postgres_fixtures import Database
+from support.signing import make_key, put
 from support.stored_sample import StoredSample
 
 from cli.errors import ExitCode
 from demo import compare
 from pipeline.backup.database import back_up as back_up_database
 from pipeline.backup.request import BackupRequest
+from pipeline.backup.signing import Signing
+from pipeline.catalog.chain import read_chains
 from pipeline.catalog.find import BackupSelector, find_backup
+from pipeline.catalog.keys import SIGNATURE_SUFFIX
 from pipeline.catalog.manifest import Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.throwaway import ThrowawayCluster
@@ -32,20 +36,6 @@ from storage_backends.memory import MemoryBackend
 
 FORMATS = ("directory", "custom", "tar", "plain")
 NEEDLE = "a-value-that-only-its-owner-may-read"
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Somebody with an identity of age's."""
-
-    identity: Path
-    recipient: str
-
-
-def new_owner(path: Path) -> Owner:
-    subprocess.run(["age-keygen", "-o", path], check=True, capture_output=True)
-    made = subprocess.run(["age-keygen", "-y", path], check=True, capture_output=True, text=True)
-    return Owner(path, made.stdout.strip())
 
 
 @pytest.fixture
@@ -85,10 +75,6 @@ def back_up(database: Database, store: Path, owner: Owner, *options: object) -> 
         "--object-size", 64 * 1024, *options,
     )  # fmt: skip
     return find_backup(LocalBackend(store), BackupSelector())
-
-
-def open_with_age(identity: Path, sealed: Path) -> bytes:
-    return subprocess.run(["age", "--decrypt", "--identity", identity, sealed], check=True, capture_output=True).stdout
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -237,26 +223,31 @@ class RecordingStore(MemoryBackend):
         return super().put(key, body, sha256=sha256)
 
 
-def test_a_kill_at_any_moment_leaves_a_whole_backup_or_one_that_gc_removes(
-    secret_database: Database, owner: Owner
+def test_a_kill_at_any_moment_leaves_a_whole_signed_backup_or_one_that_gc_removes(
+    secret_database: Database, owner: Owner, tmp_path: Path
 ) -> None:
-    store = RecordingStore()
+    store, key = RecordingStore(), make_key(tmp_path)
     request = BackupRequest(
-        source=Conninfo.parse(secret_database.conninfo), recipients=Recipients.parse([owner.recipient])
+        source=Conninfo.parse(secret_database.conninfo),
+        recipients=Recipients.parse([owner.recipient]),
+        signing=Signing(key.signer, "db1", tmp_path / "states"),
     )
     back_up_database(request, [store], lambda _: None)
-    kinds = [key.partition("/")[0] for key in store.order]
-    assert kinds[-2:] == ["keys", "manifests"]
-    assert set(kinds[:-2]) == {"data"}
+    kinds = [name.partition("/")[0] for name in store.order]
+    assert kinds[-3:] == ["keys", "manifests", "manifests"]
+    assert store.order[-2] == store.order[-1] + SIGNATURE_SUFFIX
+    assert set(kinds[:-3]) == {"data"}
     later = datetime.now(UTC) + timedelta(days=30)
     for length in range(len(store.order) + 1):
         left = MemoryBackend()
-        for key in store.order[:length]:
-            body = store.get(key)
-            left.put(key, body, sha256=hashlib.sha256(body).digest())
+        for name in store.order[:length]:
+            put(left, name, store.get(name))
+        whole = length == len(store.order)
+        found = read_chains(left, None, None, key.trust)
+        assert ([chain.backups for chain in found.chains], found.findings) == ([1] if whole else [], [])
         doomed = find_leftovers(GcRequest(), left, lambda _: None, later)
         collect(GcRequest(), doomed, left, lambda _: None, later)
-        assert {info.key for info in left.list()} == (set(store.order) if length == len(store.order) else set())
+        assert {info.key for info in left.list()} == (set(store.order) if whole else set())
 
 
 @pytest.fixture

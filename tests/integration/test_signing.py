@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,10 +94,19 @@ def test_chain_shows_what_is_wrong(stored_sample: StoredSample, key: KeyFiles, t
     assert "Nothing is wrong" in shown.stdout
 
     kept = ("--keep-last", 2, "--yes", "--sign-with", f"file:{key.private}")
+    shutil.copytree(store / "manifests", tmp_path / "before")
     assert run_pgstow("prune", *trusted, *kept).exit_code == 0
     pruned = run_pgstow("chain", *trusted, "--json", "--expect-head", head)
     assert pruned.exit_code == 0, pruned
     assert json.loads(pruned.stdout)["chains"][0]["removed"] == 1
+
+    shutil.rmtree(store / "manifests")
+    shutil.copytree(tmp_path / "before", store / "manifests")
+    unfinished = run_pgstow("chain", *trusted)
+    assert unfinished.exit_code == 0, unfinished
+    assert "db1: 1 backup is still in the store, although it has a tombstone." in " ".join(unfinished.stdout.split())
+    assert json.loads(run_pgstow("chain", *trusted, "--json").stdout)["chains"][0]["unfinished"] == 1
+    assert run_pgstow("prune", *trusted, *kept).exit_code == 0
 
     # Two backups may begin in the same second. Then their IDs don't tell which one is newer.
     middle, newest = sorted(

@@ -254,6 +254,18 @@ class StorageContract:
         put(backend, "a/b", b"second")
         assert raw.get("a/b") == b"second"
 
+    def test_a_listing_tells_an_object_that_was_written_again(self, backend: StorageBackend, raw: Raw) -> None:
+        raw.put("a", b"one")
+        raw.put("b", b"one")
+        before = list(backend.list())
+        assert list(backend.list()) == before
+        backend.delete(["a"])
+        raw.put("c", b"two")  # takes the number of the deleted file, if the store is a folder
+        raw.put("a", b"two")
+        first, second, _ = backend.list()
+        assert (first.etag, first.version, first.checksum) != (before[0].etag, before[0].version, before[0].checksum)
+        assert second == before[1]
+
     def test_unusual_keys_are_refused(self, backend: StorageBackend, raw: Raw) -> None:
         for key in UNUSUAL_KEYS:
             calls: list[Callable[[], object]] = [

@@ -318,3 +318,17 @@ def test_who_knows_a_key_need_not_be_allowed_to_list_its_folders() -> None:
                 list(backend.list())
         finally:
             os.seteuid(0)
+
+
+def test_a_listing_tells_a_file_that_was_replaced_with_the_same_size_and_time(
+    backend: LocalBackend, root: Path, tmp_path: Path
+) -> None:
+    backend.put("a", b"one", sha256=hashlib.sha256(b"one").digest())
+    [before] = backend.list()
+    (forged := tmp_path / "forged").write_bytes(b"two")
+    status = (root / "a").stat()
+    os.utime(forged, ns=(status.st_atime_ns, status.st_mtime_ns))
+    forged.replace(root / "a")
+    [after] = backend.list()
+    assert (after.size, after.modified) == (before.size, before.modified)
+    assert after.etag != before.etag

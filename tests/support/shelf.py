@@ -92,6 +92,7 @@ class BackupBuilder:
             fields |= {"manifest_version": MANIFEST_VERSION, "encryption": self._encryption(ref)}
         fields.setdefault("source", SOURCE)
         fields.setdefault("dump", DumpOptions(format="directory", jobs=1, only=only))  # type: ignore[arg-type]
+        fields.setdefault("source", SOURCE)
         manifest = Manifest(
             backup_id=ref.backup_id,
             cluster=ref.cluster,

@@ -96,7 +96,7 @@ resource "google_storage_bucket" "backups" {
 }
 
 resource "google_kms_key_ring" "backups" {
-  count   = var.kms_key == null ? 1 : 0
+  count   = var.kms_key == null || length(var.signing_keys) > 0 ? 1 : 0
   project = var.project
   name    = var.bucket_name
 
@@ -117,6 +117,21 @@ resource "google_kms_crypto_key" "backups" {
   destroy_scheduled_duration = "${30 * local.day}s"
 }
 
+# KMS doesn't rotate a key that signs. To change the key, trust both public keys for a while.
+resource "google_kms_crypto_key" "signing" {
+  #checkov:skip=CKV_GCP_82:With prevent_destroy, the module's own tests couldn't clean up; a destroyed version can be restored for 30 days
+  for_each                   = var.signing_keys
+  name                       = "signing-${each.key}"
+  key_ring                   = google_kms_key_ring.backups[0].id
+  purpose                    = "ASYMMETRIC_SIGN"
+  destroy_scheduled_duration = "${30 * local.day}s"
+  labels                     = var.labels
+
+  version_template {
+    algorithm = "EC_SIGN_P256_SHA256"
+  }
+}
+
 resource "google_kms_crypto_key_iam_member" "storage" {
   crypto_key_id = local.kms_key
   role          = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
@@ -131,6 +146,7 @@ module "roles" {
   prefix         = var.prefix
   account_prefix = var.account_prefix
   used_by        = var.used_by
+  signing_keys   = { for role, key in google_kms_crypto_key.signing : role => key.id }
   cluster        = var.cluster
   databases      = var.databases
 }

@@ -13,6 +13,11 @@ output "kms_key" {
   value       = local.kms_key
 }
 
+output "signing_keys" {
+  description = "The key that signs for each account, for --sign-with and for key in [signing] of pgstow.toml."
+  value       = { for role, key in google_kms_crypto_key.signing : role => "gcpkms:${key.id}/cryptoKeyVersions/1" }
+}
+
 output "url" {
   description = "The store's URL, for --to, --from and PGSTOW_STORE."
   value       = module.roles.url

@@ -47,6 +47,20 @@ variable "kms_key" {
   }
 }
 
+variable "signing_keys" {
+  description = <<-EOT
+    The accounts for which the module makes a KMS key that signs: writer, restorer or pruner. The accounts must be in used_by. The output
+    signing_keys has the keys for pgstow's --sign-with.
+  EOT
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = length(setsubtract(var.signing_keys, setsubtract(keys(var.used_by), ["auditor"]))) == 0
+    error_message = "signing_keys has an account that used_by doesn't have, or that has nothing to sign."
+  }
+}
+
 variable "location" {
   description = "The bucket's region. With dual_region, give the multi-region that contains both regions: ASIA, EU or US."
   type        = string

@@ -82,6 +82,14 @@ resource "google_storage_bucket_iam_member" "backups" {
   }
 }
 
+# The role may sign, verify and read the public key.
+resource "google_kms_crypto_key_iam_member" "signing" {
+  for_each      = var.signing_keys
+  crypto_key_id = each.value
+  role          = "roles/cloudkms.signerVerifier"
+  member        = google_service_account.backups[each.key].member
+}
+
 # Google has no role that may delete and may not read.
 resource "google_project_iam_custom_role" "pruner" {
   count       = contains(keys(var.used_by), "pruner") ? 1 : 0

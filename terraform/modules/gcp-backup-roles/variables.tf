@@ -70,6 +70,26 @@ variable "used_by" {
   }
 }
 
+variable "signing_keys" {
+  description = <<-EOT
+    The KMS key with which each account signs, by the account's name: writer, restorer or pruner. Give the keys' full names:
+    projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY. The accounts may sign, and may read the public key. Give each account
+    a key of its own.
+  EOT
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = length(setsubtract(keys(var.signing_keys), setsubtract(keys(var.used_by), ["auditor"]))) == 0
+    error_message = "signing_keys has an account that used_by doesn't have, or that has nothing to sign."
+  }
+
+  validation {
+    condition     = alltrue([for id in values(var.signing_keys) : can(regex("^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", id))])
+    error_message = "signing_keys must be projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY, without a version."
+  }
+}
+
 variable "cluster" {
   description = "Name of the PostgreSQL server in the backups, for the output pgstow_toml."
   type        = string

@@ -99,7 +99,9 @@ def plain(facts: DatabaseFacts) -> DatabaseFacts:
 def test_a_second_audit_reads_only_new_documents(auditor: Auditor) -> None:
     first, read = auditor.read()
     assert len(read) == 2 * 4 + 1
+    written = auditor.file.stat().st_mtime_ns
     assert auditor.read() == (first, [])
+    assert auditor.file.stat().st_mtime_ns == written
     ref = auditor.add(0.5)
     second, read = auditor.read()
     assert len(read) == 4

@@ -3,12 +3,10 @@
 Hypothesis interleaves backups of two writers, failures at each step of a commit, and prunes, and then lets an attacker act.
 """
 
-import itertools
 import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -23,233 +21,156 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.counting_store import CountingStore
-from support.shelf import NOW, BackupBuilder
-from support.signing import KeyFiles, make_key, put, sign_manifest
+from support.chain_world import FAILURES, ChainKeys, ChainWorld
+from support.signing import sign_manifest
 
 from pipeline.audit.read import read_store
-from pipeline.backup.signing import Signing
-from pipeline.catalog.chain import read_chains
 from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef
-from pipeline.catalog.listing import list_backups
-from pipeline.catalog.signature import read_signature, read_tombstone
-from pipeline.prune.facts import Signatures
-from pipeline.prune.policy import Policy
-from pipeline.prune.prune import PruneRequest, prune
-from pipeline.trust.chain import Fault, examine
-from pipeline.trust.policy import Signed, Trust
-from pipeline.trust.statement import Link, Removal
-from storage_backends import AccessDenied, ObjectInfo, StorageError
-from storage_backends.backend import Body
-from storage_backends.local import LocalBackend
-from storage_backends.memory import MemoryBackend
+from pipeline.trust.chain import Chain, Fault, examine
+from storage_backends import StorageError
 
-FAILURES = ["", "no signature", "only the signature", "no manifest", "no answer"]
-"""How a commit fails: the signature isn't stored, or its answer is lost; the manifest isn't stored, or its answer is lost."""
 WRITERS = st.sampled_from(["db1", "db2"])
-
-
-class Credentials(CountingStore):
-    """The store, as somebody's credentials and network let it be seen."""
-
-    def __init__(self, store: LocalBackend, *, reads: bool = True, failure: str = "", deletes: bool = True) -> None:
-        super().__init__(store)
-        self._reads = reads
-        self._failure = failure
-        self._deletes = deletes
-
-    def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        lost = {"no signature": SIGNATURE_SUFFIX, "no manifest": ".json"}.get(self._failure, "-")
-        if key.endswith(lost):
-            raise StorageError("the store failed")
-        info = super().put(key, body, sha256=sha256)
-        if key.endswith({"only the signature": SIGNATURE_SUFFIX, "no answer": ".json"}.get(self._failure, "-")):
-            raise StorageError("the answer was lost")
-        return info
-
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        if not self._reads:
-            raise AccessDenied("not for you")
-        return super().list(prefix)
-
-    def delete(self, keys: Iterable[str]) -> bool:
-        if not self._deletes:
-            raise StorageError("the store failed")
-        return super().delete(keys)
 
 
 class Histories(RuleBasedStateMachine):
     """A store with backups of one database by two writers, and an attacker who may write to the store, but has no key."""
 
-    key: KeyFiles
-    stranger: KeyFiles
-    pruner: KeyFiles
-    forge: Callable[..., Fault | None]
+    keys: ChainKeys
+    attack_by: Callable[..., Fault | None]
     """Forges something, and returns the fault that must be found; None if there is nothing to forge."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(choice=st.integers(0, 2**16))
+    def begin(self, choice: int) -> None:
+        """Begin with three backups, so that even a short history has something to attack. ``choice`` picks what is attacked."""
+        self.choice = choice
         self.folder = Path(mkdtemp(prefix="pgstow-tests-"))
-        (self.folder / "store").mkdir()
-        self.store = LocalBackend(self.folder / "store")
-        self.trust = Trust((self.key.trusted("backup"), self.pruner.trusted("prune")))
-        self.seconds = itertools.count()
+        self.world = ChainWorld(self.keys, self.folder)
         self.heads: set[str] = set()
-        self.stolen: dict[str, bytes] = {}
         self.forged: Fault | None = None
-        self.backups = 0
+        for _ in range(3):
+            self.back_up_well("db1")
 
     def teardown(self) -> None:
-        self.the_facts_of_an_audit_agree()
-        shutil.rmtree(self.folder)
+        """Remove the oldest backups and attack, if no step did, so that each history ends with an attack."""
+        try:
+            if self.forged is None:
+                self.prune(keep=2, deletes=True)
+                self.attack()
+                self.the_findings_are_right()
+            self.the_facts_of_an_audit_agree()
+        finally:
+            shutil.rmtree(self.folder)
 
     def the_facts_of_an_audit_agree(self) -> None:
         """Check that an audit sees the same chains and faults as ``pgstow chain``. Each has its own way to read the records."""
-        chains, faults = list[str](), list[Fault]()
-        for facts in read_store(self.store, self.trust, datetime.now(UTC), lambda _: None):
+        chains, faults = list[Chain](), list[Fault]()
+        for facts in read_store(self.world.store, self.keys.trust, datetime.now(UTC), lambda _: None):
             nodes = [*facts.removed, *(one.node for one in facts.backups if one.node)]
             examined, findings = examine(facts.cluster, facts.database, nodes)
-            chains += [chain.head.sha256 for chain in examined]
+            chains += examined
             faults += [finding.fault for finding in findings]
             faults += [Fault(one.fault) for one in facts.backups if one.fault]
-        found, heads = self.chains()
-        assert chains == heads
-        assert sorted(faults) == sorted(fault for fault in found if fault is not Fault.HEAD_LOST)
-
-    def make(self, *tags: str) -> tuple[BackupRef, bytes]:
-        """Return a new backup's reference and its manifest, which isn't stored yet."""
-        shelf = BackupBuilder(MemoryBackend())
-        ref = shelf.add(timedelta(hours=4, seconds=-next(self.seconds)), number=1, tags=list(tags))
-        return ref, shelf.store.get(ref.manifest_key)
-
-    def chains(self) -> tuple[list[Fault], list[str]]:
-        found = read_chains(self.store, None, None, self.trust, sorted(self.heads))
-        return [finding.fault for finding in found.findings], [chain.head.sha256 for chain in found.chains]
+        found = self.world.chains()
+        assert chains == found.chains
+        assert sorted(faults) == sorted(finding.fault for finding in found.findings)
 
     @rule(writer=WRITERS)
     def back_up_well(self, writer: str) -> None:
-        self.back_up(writer, reads=True, failure="", tagged=False)
+        self.back_up(writer, reads=True, failure="", tagged=False, tick=True)
 
-    @rule(writer=WRITERS, reads=st.booleans(), failure=st.sampled_from(FAILURES), tagged=st.booleans())
-    def back_up(self, writer: str, reads: bool, failure: str, tagged: bool) -> None:
-        signing = Signing(self.key.signer, writer, self.folder / writer)
+    @rule(
+        writer=WRITERS, reads=st.booleans(), failure=st.sampled_from(FAILURES), tagged=st.booleans(), tick=st.booleans()
+    )
+    def back_up(self, writer: str, reads: bool, failure: str, tagged: bool, tick: bool) -> None:
+        if tick:
+            self.world.store.tick()
         # A writer who knows nothing of its chain must be able to read the store, or the chain begins anew.
         reads = reads or not (self.folder / writer).exists()
-        credentials = Credentials(self.store, reads=reads, failure=failure)
-        ref, manifest = self.make(*(["keep"] if tagged else []))
         with suppress(StorageError):
-            signing.commit(credentials, ref, manifest, lambda _: None)
-            self.backups += 1
+            self.world.back_up(writer, reads=reads, failure=failure, tags=["keep"] if tagged else [])
 
     @precondition(lambda self: not self.forged)
     @rule(writer=WRITERS)
-    def lose_the_state_file(self, writer: str) -> None:
+    def back_up_without_the_state_file(self, writer: str) -> None:
         shutil.rmtree(self.folder / writer, ignore_errors=True)
+        self.back_up_well(writer)
 
     @precondition(lambda self: not self.forged)
-    @rule(keep=st.integers(1, 3), deletes=st.booleans())
+    @rule(keep=st.integers(1, 2), deletes=st.booleans())
     def prune(self, keep: int, deletes: bool) -> None:
-        self.stolen |= {info.key: self.store.get(info.key) for info in self.store.list("manifests/")}
-        credentials = Credentials(self.store, deletes=deletes)
-        request = PruneRequest(
-            Policy(keep_last=keep, keep_tagged=frozenset({"keep"})),
-            signatures=Signatures(self.trust),
-            signer=self.pruner.signer,
-        )
         with suppress(StorageError):
-            prune(request, None, credentials, lambda _: None, NOW)
+            self.world.prune(keep, deletes=deletes)
 
-    @precondition(lambda self: self.backups >= 4 and not self.forged)
-    @rule(draw=st.data())
-    def attack(self, draw: st.DataObject) -> None:
-        self.heads |= set(self.chains()[1])
-        self.forged = self.forge(draw)
+    @precondition(lambda self: not self.forged)
+    @rule()
+    def attack(self) -> None:
+        self.heads |= set(self.world.heads())
+        self.forged = self.attack_by()
 
-    def make_up_a_backup(self, _: st.DataObject) -> Fault:
-        self.put(*self.make())
+    def make_up_a_backup(self) -> Fault:
+        self.world.forge()
         return Fault.UNSIGNED
 
-    def sign_by_another_key(self, _: st.DataObject) -> Fault:
-        ref = self.put(*self.make())
-        sign_manifest(self.store, ref, self.stranger.signer)
+    def sign_by_another_key(self) -> Fault:
+        sign_manifest(self.world.store, self.world.forge(), self.keys.stranger)
         return Fault.UNTRUSTED
 
-    def copy_a_signature(self, draw: st.DataObject) -> Fault | None:
-        source, ref = self.pick(draw, list_backups(self.store)), self.put(*self.make())
-        put(self.store, ref.manifest_key + SIGNATURE_SUFFIX, self.store.get(source.manifest_key + SIGNATURE_SUFFIX))
+    def copy_a_signature(self) -> Fault:
+        source, forged = self.pick(self.world.backups()), self.world.forge()
+        self.world.copy(source.manifest_key + SIGNATURE_SUFFIX, forged.manifest_key + SIGNATURE_SUFFIX)
         return Fault.SWAPPED
 
-    def alter_a_manifest(self, draw: st.DataObject) -> Fault:
-        ref = self.pick(draw, list_backups(self.store))
-        self.store.delete([ref.manifest_key])
-        self.put(ref, b"another manifest")
+    def alter_a_manifest(self) -> Fault:
+        self.world.forge(self.pick(self.world.backups()))
         return Fault.SWAPPED
 
-    def remove_a_signature(self, draw: st.DataObject) -> Fault:
-        self.store.delete([self.pick(draw, list_backups(self.store)).manifest_key + SIGNATURE_SUFFIX])
+    def remove_a_signature(self) -> Fault:
+        ref = self.pick(self.world.backups())
+        self.world.store.delete([ref.manifest_key + SIGNATURE_SUFFIX])
         return Fault.UNSIGNED
 
-    def remove_a_backup(self, draw: st.DataObject) -> Fault | None:
-        there = [ref for ref in list_backups(self.store) if self.must_be_there(self.digest(ref))]
-        spared = self.keys("pruned/")
+    def remove_a_backup(self) -> Fault | None:
+        there = [ref for ref in self.world.backups() if self.must_be_there(self.world.signed(ref).sha256)]
+        spared = self.world.keys_under("pruned/")
         if not (there := [ref for ref in there if ref.tombstone_key not in spared]):
             return None
-        self.store.delete([self.pick(draw, there).manifest_key])
+        self.world.store.delete([self.pick(there).manifest_key])
         return Fault.GAP
 
-    def put_a_removed_backup_back(self, draw: st.DataObject) -> Fault | None:
+    def put_a_removed_backup_back(self) -> Fault | None:
         if not (gone := self.was_removed()):
             return None
-        ref = self.pick(draw, gone)
-        time.sleep(0.02)  # the clock of files has ticks
-        for key in {ref.manifest_key, ref.manifest_key + SIGNATURE_SUFFIX} - self.keys("manifests/"):
-            put(self.store, key, self.stolen[key])
+        self.world.put_back(self.pick(gone))
         return Fault.REPLAY
 
-    def remove_a_tombstone(self, draw: st.DataObject) -> Fault | None:
-        gone = [ref for ref in self.was_removed() if self.must_be_there(self.removal(ref).statement_sha256)]
+    def remove_a_tombstone(self) -> Fault | None:
+        gone = [ref for ref in self.was_removed() if self.must_be_there(self.world.removal(ref).statement_sha256)]
         if not gone:
             return None
-        self.store.delete([self.pick(draw, gone).tombstone_key])
+        self.world.store.delete([self.pick(gone).tombstone_key])
         return Fault.GAP
 
     # What the rules need
 
-    def put(self, ref: BackupRef, manifest: bytes) -> BackupRef:
-        put(self.store, ref.manifest_key, manifest)
-        return ref
-
-    def pick(self, draw: st.DataObject, refs: Sequence[BackupRef]) -> BackupRef:
-        return draw.draw(st.sampled_from(refs))
+    def pick(self, refs: Sequence[BackupRef]) -> BackupRef:
+        return refs[self.choice % len(refs)]
 
     def was_removed(self) -> list[BackupRef]:
-        gone = self.keys("pruned/") - {ref.tombstone_key for ref in list_backups(self.store)}
+        gone = self.world.keys_under("pruned/") - {ref.tombstone_key for ref in self.world.backups()}
         return [ref for key in sorted(gone) if (ref := BackupRef.of_tombstone_key(key))]
-
-    def removal(self, ref: BackupRef) -> Removal:
-        return read_tombstone(self.store, ref, self.trust).predicate
-
-    def signed(self, ref: BackupRef) -> Signed[Link]:
-        return read_signature(self.store, ref.manifest_key, Link, self.trust)
-
-    def digest(self, ref: BackupRef) -> str:
-        return self.signed(ref).sha256
 
     def must_be_there(self, statement: str | None) -> bool:
         """True if the statement is pinned, or if another one cites it and nothing after it."""
-        links = [self.removal(ref).link for ref in self.was_removed()]
-        links += [self.signed(ref).predicate for ref in list_backups(self.store)]
+        links = [self.world.removal(ref).link for ref in self.was_removed()]
+        links += [self.world.signed(ref).predicate for ref in self.world.backups()]
         cited = {link.predecessor.sha256 for link in links if link and link.predecessor and not link.interrupted}
         return statement in cited | self.heads
 
-    def keys(self, prefix: str) -> set[str]:
-        return {info.key for info in self.store.list(prefix)}
-
     @invariant()
     def the_findings_are_right(self) -> None:
-        if not hasattr(self, "store"):
+        if not hasattr(self, "world"):  # checked before the first step, too
             return
-        faults, _ = self.chains()
+        faults = self.world.faults(*sorted(self.heads))
         if self.forged is None:
             assert not faults
         elif self.forged is Fault.GAP:
@@ -271,7 +192,6 @@ FORGERIES = [
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
-def test_no_honest_history_is_a_finding_and_each_forgery_is_one(tmp_path: Path, forgery: str) -> None:
-    fields = {name: make_key(tmp_path, name) for name in ("key", "stranger", "pruner")}
-    machine = type("Machine", (Histories,), fields | {"forge": getattr(Histories, forgery)})
-    run_state_machine_as_test(machine, settings=settings(max_examples=20, stateful_step_count=20, deadline=None))
+def test_no_honest_history_is_a_finding_and_each_forgery_is_one(chain_keys: ChainKeys, forgery: str) -> None:
+    machine = type("Machine", (Histories,), {"keys": chain_keys, "attack_by": getattr(Histories, forgery)})
+    run_state_machine_as_test(machine, settings=settings(max_examples=8, stateful_step_count=20, deadline=None))

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from pipeline.errors import InvalidRequest
 from pipeline.nightly.config_file import ConfigFile
 from pipeline.nightly.new_file import USUAL_RETENTION, Choices, compose, create
+from pipeline.nightly.retention import Retention
 from pipeline.nightly.settings import (
     DatabaseSettings,
     DestinationSettings,
     EncryptionSettings,
     Monitoring,
     Options,
-    Retention,
 )
 
 PLAIN = Choices("shop", "service=shop", {"s3": "s3://my-backups/postgres"})

@@ -12,13 +12,13 @@ from pydantic import BaseModel
 from pipeline.nightly.config_file import ConfigFile
 from pipeline.nightly.jobs import make_jobs
 from pipeline.nightly.metrics import METRICS
+from pipeline.nightly.retention import Retention
 from pipeline.nightly.settings import (
     Config,
     DatabaseSettings,
     DestinationSettings,
     Monitoring,
     Options,
-    Retention,
     config_schema,
 )
 from pipeline.nightly.signatures import Signing, Trust

@@ -21,7 +21,8 @@ from pipeline.postgres.prerequisites import named_extensions
 from pipeline.postgres.role_names import rename_roles, roles_of
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.postgres.toc import Section, Toc, TocEntry
-from pipeline.postgres.toc_format import read_toc, rewrite, select
+from pipeline.postgres.toc_edit import rewrite, select
+from pipeline.postgres.toc_format import read_toc
 from pipeline.postgres.toc_head import parse_head
 
 

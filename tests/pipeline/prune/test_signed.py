@@ -13,7 +13,7 @@ from pipeline.catalog.find import BackupSelector
 from pipeline.catalog.keys import CLUSTER, PRUNED, SIGNATURE_SUFFIX, BackupRef
 from pipeline.catalog.signature import read_tombstone
 from pipeline.errors import Untrusted
-from pipeline.events import Event
+from pipeline.events import Event, Notice
 from pipeline.prune.facts import Signatures
 from pipeline.prune.gc import GcRequest, collect, find_leftovers
 from pipeline.prune.hold import hold
@@ -222,9 +222,33 @@ def test_a_stranger_s_tombstone_stops_the_removal(shelf: BackupBuilder, key: Key
     assert shelf.committed() == {old, new}
 
 
-def test_without_a_signer_there_is_no_tombstone(shelf: BackupBuilder, key: KeyFiles) -> None:
+@pytest.mark.parametrize("trusting", [False, True])
+def test_without_a_signer_there_is_no_tombstone_but_a_notice(
+    shelf: BackupBuilder, key: KeyFiles, trusting: bool
+) -> None:
+    add(shelf, 2 * DAY, key)
     add(shelf, DAY, key)
     add(shelf, 0 * DAY, key)
-    assert prune(PruneRequest(LAST), None, shelf.store, lambda _: None, NOW).backups
+    request = PruneRequest(LAST, signatures=Signatures(key.trust if trusting else None))
+    planned, done = list[Event](), list[Event]()
+    decisions = plan(request, shelf.store, planned.append, NOW)
+    assert prune(request, decisions, shelf.store, done.append, NOW).backups
+    [notice] = [one.text for one in planned if isinstance(one, Notice)]
+    assert "2 signed backups are to be removed without a tombstone" in notice
+    assert not [one for one in done if isinstance(one, Notice)], "the plan has said it"
     assert not list(shelf.store.list(PRUNED))
     assert not [name for name in shelf.all_keys() if name.endswith(SIGNATURE_SUFFIX)][1:]
+
+
+def test_a_gap_is_told_even_if_nobody_approves_a_plan(shelf: BackupBuilder, key: KeyFiles) -> None:
+    def notices(signer: KeyFiles | None) -> list[str]:
+        told: list[Event] = []
+        add(shelf, 0 * DAY, key)
+        request = PruneRequest(LAST, signatures=Signatures(key.trust), signer=signer and signer.signer)
+        assert prune(request, None, shelf.store, told.append, NOW).backups
+        return [one.text for one in told if isinstance(one, Notice)]
+
+    add(shelf, DAY, key)
+    assert notices(key) == []
+    [notice] = notices(None)
+    assert "1 signed backup is to be removed without a tombstone" in notice

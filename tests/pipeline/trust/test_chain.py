@@ -1,7 +1,11 @@
 """What is wrong with a chain has a name."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import accumulate
 from typing import Any
+
+from support.calls import calls
 
 from pipeline.trust.chain import Chain, Fault, Node, examine
 from pipeline.trust.statement import Link, Reference
@@ -121,3 +125,16 @@ def test_a_backup_of_another_cluster_is_a_finding() -> None:
     assert faults(first, second, node(3, second, system="8000"), node(4, node(3), system="8000")) == [
         (Fault.OTHER_SYSTEM, "03")
     ]
+
+
+def test_the_work_grows_with_the_length_of_the_chain() -> None:
+    """Neither an unknown system identifier nor a removed backup makes the search start again at each backup."""
+
+    def chain(length: int) -> list[Node]:
+        rest = range(2, length + 1)
+        return list(
+            accumulate(rest, lambda last, number: node(number, last, day=1, removed=number < length), initial=FIRST)
+        )
+
+    short, long = (calls(partial(examine, "prod", "shop", chain(length))) for length in (200, 400))
+    assert long < 2.2 * short

@@ -4,6 +4,10 @@ mock_provider "google" {
   mock_data "google_storage_project_service_account" {
     defaults = { email_address = "service-1@gs-project-accounts.iam.gserviceaccount.com" }
   }
+
+  mock_resource "google_kms_crypto_key" {
+    defaults = { id = "projects/acme-data/locations/europe-west3/keyRings/acme-backups/cryptoKeys/made" }
+  }
 }
 
 variables {
@@ -86,6 +90,40 @@ run "defaults" {
     condition     = output.url == "gs://acme-backups/postgres"
     error_message = "The URL names bucket and prefix."
   }
+}
+
+run "keys_that_sign" {
+  variables {
+    signing_keys = ["writer", "pruner"]
+    kms_key      = { id = "projects/acme-keys/locations/europe-west3/keyRings/ours/cryptoKeys/backups" }
+    used_by      = { writer = {}, pruner = {} }
+  }
+
+  assert {
+    condition     = alltrue([for key in values(google_kms_crypto_key.signing) : key.purpose == "ASYMMETRIC_SIGN" && key.version_template[0].algorithm == "EC_SIGN_P256_SHA256"])
+    error_message = "The keys sign."
+  }
+
+  assert {
+    condition     = keys(output.signing_keys) == ["pruner", "writer"] && alltrue([for uri in values(output.signing_keys) : startswith(uri, "gcpkms:projects/") && endswith(uri, "/cryptoKeyVersions/1")])
+    error_message = "pgstow can use the keys."
+  }
+
+  assert {
+    condition     = google_kms_crypto_key.signing["writer"].name == "signing-writer" && google_kms_crypto_key.signing["writer"].key_ring == google_kms_key_ring.backups[0].id
+    error_message = "Each key has a name, and a place."
+  }
+}
+
+run "a_key_that_signs_for_the_auditor" {
+  command = plan
+
+  variables {
+    signing_keys = ["auditor"]
+    used_by      = { auditor = {} }
+  }
+
+  expect_failures = [var.signing_keys]
 }
 
 run "a_locked_retention_policy" {

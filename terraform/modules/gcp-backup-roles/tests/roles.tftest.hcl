@@ -156,6 +156,51 @@ run "who_may_act_as_them" {
   }
 }
 
+run "keys_that_sign" {
+  variables {
+    used_by = { writer = {}, restorer = {}, auditor = {}, pruner = {} }
+    signing_keys = {
+      writer = "projects/acme-data/locations/europe/keyRings/acme/cryptoKeys/writer"
+      pruner = "projects/acme-data/locations/europe/keyRings/acme/cryptoKeys/pruner"
+    }
+  }
+
+  assert {
+    condition = { for role, grant in google_kms_crypto_key_iam_member.signing : role => "${grant.role} ${grant.crypto_key_id}" } == {
+      writer = "roles/cloudkms.signerVerifier projects/acme-data/locations/europe/keyRings/acme/cryptoKeys/writer"
+      pruner = "roles/cloudkms.signerVerifier projects/acme-data/locations/europe/keyRings/acme/cryptoKeys/pruner"
+    }
+    error_message = "Each account signs with its own key, and with no other."
+  }
+
+  assert {
+    condition     = google_kms_crypto_key_iam_member.signing["writer"].member == google_service_account.backups["writer"].member
+    error_message = "The grant is the account's."
+  }
+}
+
+run "a_key_that_signs_for_the_auditor" {
+  command = plan
+
+  variables {
+    used_by      = { auditor = {} }
+    signing_keys = { auditor = "projects/acme-data/locations/europe/keyRings/acme/cryptoKeys/auditor" }
+  }
+
+  expect_failures = [var.signing_keys]
+}
+
+run "a_version_of_a_key_that_signs" {
+  command = plan
+
+  variables {
+    used_by      = { writer = {} }
+    signing_keys = { writer = "projects/acme-data/locations/europe/keyRings/acme/cryptoKeys/writer/cryptoKeyVersions/1" }
+  }
+
+  expect_failures = [var.signing_keys]
+}
+
 run "an_unknown_role" {
   command = plan
 
