@@ -5,7 +5,6 @@ of a database are one chain.
 """
 
 import argparse
-import base64
 import functools
 import hashlib
 import subprocess
@@ -17,8 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -29,17 +29,17 @@ from pipeline.catalog.manifest import Manifest, dump_manifest, load_manifest
 from pipeline.trust.signing import open_signer
 from pipeline.trust.statement import Link, Reference, digest_of, make_statement
 
-CLUSTER = "bench"
+CLUSTERS = [f"bench-{number}" for number in range(10)]
 _PAGE = 1000
 _OBJECT = b"0" * 1000
 _NS = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
 class SyntheticStore:
-    """A store with ``nights`` backups of each of ``databases`` databases, while its ``with`` block runs. Raise RuntimeError if it can't start.
+    """A store with ``nights`` backups of each database of :data:`CLUSTERS`, while its ``with`` block runs.
 
-    ``manifest`` is the file of the manifest to copy, and ``key`` is the file of the private key that signs. ``delay`` is in seconds, for each
-    request.
+    Each cluster has ``databases`` databases. ``manifest`` is the file of the manifest to copy, and ``key`` is the file of the private key that
+    signs. ``delay`` is in seconds, for each request. Raise RuntimeError if the store can't start.
     """
 
     def __init__(self, manifest: Path, key: Path, databases: int, nights: int, delay: float) -> None:
@@ -75,17 +75,18 @@ class _Content:
 
     template: Manifest
     signer: Any
-    databases: Sequence[str]
+    places: Sequence[tuple[str, str]]
+    """The cluster and the name of each database, in the order of their keys."""
     moments: Sequence[datetime]
     """The times of the backups of each database, the oldest first."""
 
-    def ref(self, database: str, number: int) -> BackupRef:
-        return BackupRef(CLUSTER, database, f"{self.moments[number]:%Y%m%dT%H%M%SZ}-abcdef")
+    def ref(self, place: tuple[str, str], number: int) -> BackupRef:
+        return BackupRef(*place, f"{self.moments[number]:%Y%m%dT%H%M%SZ}-abcdef")
 
-    def keys(self, folder: str, database: str) -> Iterator[tuple[str, datetime]]:
+    def keys(self, folder: str, place: tuple[str, str]) -> Iterator[tuple[str, datetime]]:
         """Yield the keys of a database's objects in a folder, in order, with their times."""
         for number, moment in enumerate(self.moments):
-            ref = self.ref(database, number)
+            ref = self.ref(place, number)
             if folder == MANIFESTS:
                 yield ref.manifest_key, moment
                 yield ref.manifest_key + SIGNATURE_SUFFIX, moment
@@ -93,13 +94,13 @@ class _Content:
                 for name in ("pack-00000.tar.zst", "toc.dat.00000.zst"):
                     yield ref.data_prefix + name, moment
 
-    def manifest(self, database: str, number: int) -> bytes:
+    def manifest(self, place: tuple[str, str], number: int) -> bytes:
         """Return the bytes of a manifest. They are equally many for all backups."""
-        ref = self.ref(database, number)
+        ref = self.ref(place, number)
         stored = self.template.objects[0]
         objects = [
             replace(stored, key=key, size=len(_OBJECT))
-            for key, _ in self.keys(DATA, database)
+            for key, _ in self.keys(DATA, place)
             if key.startswith(ref.data_prefix)
         ]
         names = {"cluster": ref.cluster, "database": ref.database, "backup_id": ref.backup_id, "job": ref.database}
@@ -114,15 +115,15 @@ class _Chains:
         self._content, self._lock = content, Lock()
         self._made = functools.lru_cache(maxsize=4)(self._make)
 
-    def documents(self, database: str) -> Mapping[str, bytes]:
+    def documents(self, place: tuple[str, str]) -> Mapping[str, bytes]:
         with self._lock:
-            return self._made(database)
+            return self._made(place)
 
-    def _make(self, database: str) -> Mapping[str, bytes]:
+    def _make(self, place: tuple[str, str]) -> Mapping[str, bytes]:
         found, predecessor = dict[str, bytes](), None
         for number in range(len(self._content.moments)):
-            ref = self._content.ref(database, number)
-            manifest = self._content.manifest(database, number)
+            ref = self._content.ref(place, number)
+            manifest = self._content.manifest(place, number)
             link = Link(writer="bench", sequence=number + 1, predecessor=predecessor)
             payload = make_statement(ref.manifest_key, hashlib.sha256(manifest).hexdigest(), link)
             predecessor = Reference(backup_id=ref.backup_id, sequence=number + 1, sha256=digest_of(payload))
@@ -141,11 +142,17 @@ class _Handler(BaseHTTPRequestHandler):
     delay: float
     counts: Counter[str]
 
-    def do_GET(self) -> None:  # noqa: N802 - http.server's name
+    def do_GET(self) -> None:
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
         key = unquote(url.path).removeprefix(f"/{BUCKET}").removeprefix("/")
-        kind = "LIST" if "list-type" in query else "LOCK" if {"object-lock", "retention", "legal-hold"} & query.keys() else "GET"
+        kind = (
+            "LIST"
+            if "list-type" in query
+            else "LOCK"
+            if {"object-lock", "retention", "legal-hold"} & query.keys()
+            else "GET"
+        )
         self.counts[kind] += 1
         time.sleep(self.delay)
         if kind == "LIST":
@@ -153,38 +160,36 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "LOCK":
             self._fail(404, "ObjectLockConfigurationNotFoundError")
         else:
-            database = key.split("/")[2] if key.count("/") > 2 else ""
-            body = self.chains.documents(database).get(key) if database in self.content.databases else None
-            if body is None:
-                self._fail(404, "NoSuchKey")
-            else:
+            _, cluster, database, *_ = key.split("/", 3)
+            if body := self.chains.documents((cluster, database)).get(key):
                 self._answer(200, body, {"ETag": _etag(key), "Last-Modified": "Mon, 01 Dec 2025 00:00:00 GMT"})
+            else:
+                self._fail(404, "NoSuchKey")
 
     def _page(self, prefix: str, after: str) -> bytes:
         """Return a page of a listing. ``after`` is the last key of the page before."""
-        entries, more = list[str](), False
-        folder = prefix.partition("/")[0] + "/"
-        below = f"{folder}{CLUSTER}/"
-        first = after.removeprefix(below).partition("/")[0] if after else ""
-        for database in self.content.databases[bisect_left(self.content.databases, first) :]:
-            if not f"{below}{database}/".startswith(prefix) and not prefix.startswith(f"{below}{database}/"):
-                continue
-            for key, moment in self.content.keys(folder, database):
-                if key <= after or not key.startswith(prefix):
-                    continue
-                if more := len(entries) == _PAGE:
-                    break
-                entries.append(_entry(key, moment, self.sizes[key[-4:]]))
-                last = key
-            if more:
-                break
+        folder, _, below = prefix.partition("/")
+        first = bisect_left(self.content.places, tuple(after.split("/")[1:3])) if after else 0
+        keys = (
+            (key, moment)
+            for place in self.content.places[first:]
+            if "/".join((*place, "")).startswith(below) or below.startswith("/".join((*place, "")))
+            for key, moment in self.content.keys(f"{folder}/", place)
+            if key > after and key.startswith(prefix)
+        )
+        page = list(islice(keys, _PAGE + 1))
+        more, page = len(page) > _PAGE, page[:_PAGE]
+        entries = [_entry(key, moment, self.sizes[key[-4:]]) for key, moment in page]
+        last = page[-1][0] if page else ""
         token = f"<NextContinuationToken>{last}</NextContinuationToken>" if more else ""
         head = f"<Name>{BUCKET}</Name><Prefix>{prefix}</Prefix><KeyCount>{len(entries)}</KeyCount><MaxKeys>{_PAGE}</MaxKeys>"
         text = f"<IsTruncated>{str(more).lower()}</IsTruncated>{token}{''.join(entries)}"
         return f'<?xml version="1.0"?><ListBucketResult xmlns="{_NS}">{head}{text}</ListBucketResult>'.encode()
 
     def _fail(self, status: int, code: str) -> None:
-        self._answer(status, f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{code}</Message></Error>'.encode())
+        self._answer(
+            status, f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{code}</Message></Error>'.encode()
+        )
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
@@ -221,26 +226,24 @@ def _main() -> None:
     content = _Content(
         load_manifest(data, name),
         open_signer(f"file:{options.key}"),
-        [f"database_{number:04}" for number in range(options.databases)],
+        [(cluster, f"database_{number:02}") for cluster in CLUSTERS for number in range(options.databases)],
         [newest - timedelta(days=night) for night in reversed(range(options.nights))],
     )
-    documents = _Chains(content).documents(content.databases[0])
+    documents = _Chains(content).documents(content.places[0])
     sizes = {key[-4:]: len(body) for key, body in documents.items()} | {".zst": len(_OBJECT)}
-    fields = {"content": content, "chains": _Chains(content), "sizes": sizes, "delay": options.delay, "counts": Counter()}
-    handler = type("Handler", (_Handler,), fields)
-    ThreadingHTTPServer.daemon_threads = True
+    fields = {
+        "content": content,
+        "chains": _Chains(content),
+        "sizes": sizes,
+        "delay": options.delay,
+        "counts": Counter(),
+    }
+    handler: type[_Handler] = type("Handler", (_Handler,), fields)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        functools.partial(_serve, server)()
-
-
-def _serve(server: ThreadingHTTPServer) -> None:
-    from threading import Thread
-
-    Thread(target=server.serve_forever, daemon=True).start()
-    print(server.server_port, flush=True)
-    for _ in sys.stdin:
-        counts: Counter[str] = server.RequestHandlerClass.counts  # type: ignore[attr-defined]
-        print(" ".join(f"{kind} {number}" for kind, number in sorted(counts.items())) or "GET 0", flush=True)
+        Thread(target=server.serve_forever, daemon=True).start()
+        print(server.server_port, flush=True)
+        for _ in sys.stdin:
+            print("GET 0", *(f"{kind} {number}" for kind, number in sorted(handler.counts.items())), flush=True)
 
 
 if __name__ == "__main__":
