@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from math import ceil
 
 from benchmarks.runs import say
 from benchmarks.scale import commands
@@ -13,8 +14,6 @@ from benchmarks.stores import environment_of
 _DATABASES_OF_A_CLUSTER, _NIGHTS = 30, 365
 DELAY = 0.01
 """The time that each request to the store waits, in seconds."""
-_LISTINGS = 1.05
-"""The requests that list, as a multiple of those for full pages: each folder has a last page."""
 
 
 def measure_audit(lab: Lab) -> Iterator[Row]:
@@ -30,7 +29,7 @@ def measure_audit(lab: Lab) -> Iterator[Row]:
     whole = len(CLUSTERS) * of_cluster
     what = f"S3, {DELAY * 1000:g} ms a request"
     cold = Row(f"{what}, {of_cluster:,} signed backups: the first audit", {"GET": 2 * of_cluster})
-    limits = {"seconds": 60, "memory": 300, "GET": 0, "LIST": _LISTINGS * 4 * whole / 1000 + 3}
+    limits = {"seconds": 60, "memory": 300, "GET": 0, "LIST": 2 * ceil(2 * whole / 1000) + 3}
     warm = Row(f"{what}, {whole:,} signed backups: a later audit", limits)
     stats = Row(f"{what}, {whole:,} signed backups: stats", {"seconds": 60, "memory": 300, "GET": 0})
     with SyntheticStore(manifest, private, databases, _NIGHTS, DELAY) as store:
