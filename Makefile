@@ -48,8 +48,9 @@ docs: .venv-docs/.complete ## Build the site of docs/ in build/docs
 	@.venv-docs/bin/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -c docs . build/docs
 	@echo "Open build/docs/index.html"
 
-picture: .venv/.runtime ## Draw docs/pictures/demo.svg anew, after a change of what the demo prints
+picture: .venv/.runtime ## Make docs/pictures/demo.svg and audit.png anew, after a change of the demo or of the audit's page
 	@$(BIN)/python tools/picture.py docs/pictures/demo.svg
+	@PYTHONPATH=.:tests $(BIN)/python -m tools.audit_picture docs/pictures/audit.png
 
 clean: ## Remove what the other targets made
 	rm -rf .venv .venv-docs .postgresql .terraform-tools demo-output dist build

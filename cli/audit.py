@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 app = Commands()
 
 _OUTPUT = "Output"
-File: TypeAlias = Path | None
 FromEach: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -62,7 +61,7 @@ def audit(
     trusted_key: trust_options.TrustedKeys = None,
     expect_head: trust_options.ExpectHead = None,
     json: Annotated[
-        File,
+        Path | None,
         typer.Option(
             metavar="FILE",
             help="Write the report as a JSON document; - writes it to standard output",
@@ -70,7 +69,7 @@ def audit(
         ),
     ] = None,
     csv: Annotated[
-        File,
+        Path | None,
         typer.Option(
             metavar="FILE",
             help="Write a table of all backups as CSV; - writes it to standard output",
@@ -78,7 +77,7 @@ def audit(
         ),
     ] = None,
     csv_findings: Annotated[
-        File,
+        Path | None,
         typer.Option(
             metavar="FILE",
             help="Write a table of all findings as CSV; - writes it to standard output",
@@ -86,7 +85,7 @@ def audit(
         ),
     ] = None,
     html: Annotated[
-        File,
+        Path | None,
         typer.Option(
             metavar="FILE",
             help="Write the report as one HTML page for people, which needs no network; - writes it to standard output",
@@ -102,64 +101,34 @@ def audit(
     No data are read, so an auditor's credentials are enough.
     """
     from cli import audit_files, audit_text
-
-    files = audit_files.Files(json, csv, csv_findings, html)
-    report = _make_report(
-        from_,
-        policy,
-        days,
-        cluster,
-        database,
-        trusted_key,
-        expect_head,
-        no_cache,
-        store_option,
-        give_up_after,
-        quiet=files.use_stdout,
-    )
-    files.write(report)
-    if not files.use_stdout:
-        audit_text.print_report(report)
-    if _fails(report, fail_on):
-        raise typer.Exit(ExitCode.FINDINGS)
-
-
-def _make_report(
-    urls: list[str] | None,
-    policy_file: Path | None,
-    days: int,
-    cluster: str | None,
-    database: str | None,
-    trusted_keys: list[str] | None,
-    heads: list[str] | None,
-    no_cache: bool,
-    store_options: list[str] | None,
-    give_up_after: float,
-    *,
-    quiet: bool,
-) -> "AuditReport":
     from pipeline.audit.audit import AuditRequest
     from pipeline.audit.audit import audit as make_report
     from pipeline.events import Started
 
-    now = datetime.now(UTC)
+    files, now = audit_files.Files(json, csv, csv_findings, html), datetime.now(UTC)
     request = AuditRequest(
         since=now.date() - timedelta(days=days - 1),
-        policy=_read_policy(policy_file),
-        policy_name=None if policy_file is None else policy_file.name,
-        trust=trust_options.make_trust(trusted_keys),
-        heads=heads or (),
+        policy=_read_policy(policy),
+        policy_name=None if policy is None else policy.name,
+        trust=trust_options.make_trust(trusted_key),
+        heads=expect_head or (),
         cluster=cluster,
         database=database,
     )
+    quiet = files.use_stdout
     with ExitStack() as stack:
-        stores = options.open_stores(urls, store_options, give_up_after, option="--from", quiet=quiet)
+        stores = options.open_stores(from_, store_option, give_up_after, option="--from", quiet=quiet)
         for store in stores:
             stack.enter_context(closing(store))
         notify = stack.enter_context(show_progress(quiet=quiet))
         cache = stack.enter_context(closing(record_options.open_cache(notify, no_cache=no_cache)))
         notify(Started("Reading records"))
-        return make_report(request, stores, notify, now, cache)
+        report = make_report(request, stores, notify, now, cache)
+    files.write(report)
+    if not files.use_stdout:
+        audit_text.print_report(report)
+    if _fails(report, fail_on):
+        raise typer.Exit(ExitCode.FINDINGS)
 
 
 def _read_policy(file: Path | None) -> "Policy":

@@ -9,7 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 from cli.refused_options import why_refused
 from pipeline.errors import InvalidRequest
 
-_FOLDERS = frozenset({"to", "from_"})
+_FOLDERS = frozenset({"to", "from_", "after_from"})
 """Parameters that may name a folder. A folder's name may have any bytes."""
 
 

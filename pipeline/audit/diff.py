@@ -31,7 +31,9 @@ class TableChange(StrEnum):
     CAME = "came"
     """Only the later backup has the table."""
     CHANGED = "changed"
-    """Both backups have the table, with different rows, bytes or checksums."""
+    """Both backups have the table, with different numbers of rows or bytes."""
+    CONTENT = "content"
+    """Both backups have the table, with the same numbers of rows and bytes, but with different checksums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class BackupDiff:
     after: Side
     fields: Sequence[FieldDiff]
     tables: Sequence[TableDiff]
-    """The tables that differ: first those that went, then those that came, then the others, each with the largest change of size first."""
+    """The tables that differ: in the order of :class:`TableChange`, and then the largest change of size first."""
     same: int
     """The number of tables with the same rows, the same bytes and the same checksum."""
     same_size: int
@@ -172,13 +174,14 @@ def _compare_tables(
         earlier = old.pop(name, None)
         if earlier is None:
             found.append(TableDiff(*name, TableChange.CAME, 0, table.rows, 0, table.size))
-        elif (earlier.rows, earlier.size) == (table.rows, table.size) and not (
-            by_checksum and earlier.checksum != table.checksum
-        ):
-            same += 1
-        else:
-            numbers = (earlier.rows, table.rows, earlier.size, table.size)
+            continue
+        numbers = (earlier.rows, table.rows, earlier.size, table.size)
+        if (earlier.rows, earlier.size) != (table.rows, table.size):
             found.append(TableDiff(*name, TableChange.CHANGED, *numbers))
+        elif by_checksum and earlier.checksum != table.checksum:
+            found.append(TableDiff(*name, TableChange.CONTENT, *numbers))
+        else:
+            same += 1
     found += [TableDiff(*name, TableChange.WENT, table.rows, 0, table.size, 0) for name, table in old.items()]
     order = list(TableChange)
     found.sort(

@@ -96,7 +96,7 @@ def _database(number: int, days: int) -> DatabaseAudit:
     return DatabaseAudit(
         cluster,
         database,
-        timedelta(hours=30),
+        timedelta(hours=80 if number % 11 == 5 else 30),
         good[-1] if good else None,
         proofs[-1] if proofs else None,
         backups,

@@ -10,6 +10,9 @@ the tests read the policies from IAM and from the bucket, and evaluate them. Con
 """
 
 import json
+import os
+import re
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +22,8 @@ import pytest
 from botocore.exceptions import ClientError
 from support.applied_example import BUCKET, ROLES, AppliedExample
 from support.iam_policies import allows, denies
-from support.pgstow import Result, assert_one_sentence, run_pgstow
+from support.pages import blocks_of, text_of
+from support.pgstow import PGSTOW, Result, assert_one_sentence, run_pgstow
 from support.postgres_fixtures import Database
 from support.signing import make_key
 
@@ -242,6 +246,63 @@ def test_the_auditor_sees_that_every_object_is_the_one_that_was_confirmed(applie
         assert (f"postgres/{stored['key']}", stored["version"], stored["size"]) in seen
 
 
+def test_the_auditor_checks_all_records(applied: AppliedExample, sample_database: Database, tmp_path: Path) -> None:
+    """The auditor's rights are enough for pgstow's commands, and for the commands of docs/evidence.md, which need no pgstow."""
+    signing, verifier = make_key(tmp_path, "signing"), make_key(tmp_path, "verifier")
+    sign = ("--sign-with", f"file:{signing.private}")
+    to = ("--to", applied.url, "--cluster", "evidence", *sign, "--state-dir", tmp_path / "states", "--json")
+    backups = [
+        json.loads(run_as(applied, "writer", "backup", sample_database.conninfo, *to).stdout)["backup_id"]
+        for _ in range(2)
+    ]
+    store = ("--from", applied.url, "--cluster", "evidence")
+    trusted = ("--trusted-key", f"{signing.public}:backup", "--trusted-key", f"{verifier.public}:verify")
+    attest = ("--level", "archive", "--attest", "--sign-with", f"file:{verifier.private}", "--quiet")
+    assert run_as(applied, "restorer", "verify", *store, *trusted, *attest).exit_code == 0
+
+    audited = run_as(applied, "auditor", "audit", *store, *trusted, "--no-cache", "--json", "-")
+    assert (audited.exit_code, audited.stderr) == (0, "")
+    [database] = json.loads(audited.stdout)["databases"]
+    assert database["last_good"]["backup_id"] == backups[-1]
+    assert database["last_good"]["retained_until"]
+    assert database["last_good"]["verified"] == "archive"
+    for command in (("diff",), ("find", "*.*", "--no-cache"), ("stats", "--no-cache")):
+        answer = run_as(applied, "auditor", *command, *store, "--trusted-key", signing.public)
+        assert answer.exit_code == 0, answer
+
+    assert check_by_hand(applied, tmp_path / "honest", sample_database.name) == []
+    s3, key = applied.client("admin"), f"postgres/manifests/evidence/{sample_database.name}/{backups[0]}.json"
+    body = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    s3.put_object(Bucket=BUCKET, Key=key, Body=body.replace(b'"tool":"pgstow', b'"tool":"pgstew'))
+    name = key.removeprefix("postgres/")
+    gap = f"gap-or-fork below manifests/evidence/{sample_database.name}/{backups[1]}.json"
+    altered = check_by_hand(applied, tmp_path / "altered", sample_database.name)
+    assert altered == [f"damaged {name}", f"swapped {name}", gap]
+    s3.delete_object(Bucket=BUCKET, Key=key)
+    s3.delete_object(Bucket=BUCKET, Key=f"postgres/data/evidence/{sample_database.name}/{backups[1]}/SHA256SUMS")
+    gone, missing = check_by_hand(applied, tmp_path / "removed", sample_database.name)
+    assert (gone, missing.split()[0]) == (gap, "missing-or-replaced")
+    assert missing.endswith(f'{backups[1]}/SHA256SUMS"]')
+
+
+def check_by_hand(applied: AppliedExample, folder: Path, database: str) -> list[str]:
+    """Run the commands of docs/evidence.md as the auditor. Return the findings about the cluster ``evidence``."""
+    _, *blocks = [block for block in blocks_of("docs/evidence.md", text_of("docs/evidence.md")) if block.is_run]
+    script = "\n".join(line for block in blocks[:-1] for line in block.commands)
+    script = script.replace("my-backups", BUCKET).replace("*/shop/", f"*/{database}/")
+    script = re.sub(r"\b(manifests|attestations|pruned)/\*'", r"\1/evidence/*'", script)
+    folder.mkdir()
+    for name in ("signing.pub", "verifier.pub"):
+        (folder / name).write_bytes((folder.parent / name).read_bytes())
+    environment = {**os.environ, **applied.environment("auditor"), "AWS_DEFAULT_REGION": "eu-central-1"}
+    environment["PATH"] = f"{PGSTOW.parent}:{environment['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return (folder / "audit/findings").read_text().splitlines()
+
+
 def test_what_is_put_is_encrypted_by_the_bucket_s_key_and_locked(applied: AppliedExample, backup: str) -> None:
     for stored in manifest_of(applied, backup)["objects"]:
         head = applied.client("restorer").head_object(Bucket=BUCKET, Key=f"postgres/{stored['key']}")
@@ -368,10 +429,10 @@ DECISIONS: dict[str, tuple[str, str, dict[str, str], str]] = {
     "list versions of data": ("s3:ListBucketVersions", ARN, {"s3:prefix": "postgres/data/"}, "auditor pruner"),
     "list versions elsewhere": ("s3:ListBucketVersions", ARN, {"s3:prefix": "other/"}, ""),
     "read a version of data": ("s3:GetObjectVersion", f"{ARN}/{DATA}", {}, "restorer"),
-    "read a lock": ("s3:GetObjectRetention", f"{ARN}/{DATA}", {}, "pruner"),
+    "read a lock": ("s3:GetObjectRetention", f"{ARN}/{DATA}", {}, "auditor pruner"),
     "read a manifest's lock": ("s3:GetObjectRetention", f"{ARN}/{MANIFEST}", {}, "restorer auditor pruner"),
     "read a manifest's legal hold": ("s3:GetObjectLegalHold", f"{ARN}/{MANIFEST}", {}, "restorer auditor pruner"),
-    "read the default lock": ("s3:GetBucketObjectLockConfiguration", ARN, {}, "pruner"),
+    "read the default lock": ("s3:GetBucketObjectLockConfiguration", ARN, {}, "auditor pruner"),
     "delete a version": ("s3:DeleteObjectVersion", f"{ARN}/{DATA}", {}, "pruner"),
     "share an object": ("s3:PutObjectAcl", f"{ARN}/{DATA}", {}, ""),
     "write into the access logs": ("s3:PutObject", f"{ARN}-access-logs/acme-backups/x", CREATE, ""),

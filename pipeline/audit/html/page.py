@@ -4,7 +4,7 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from datetime import datetime
-from functools import cache, partial
+from functools import partial
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -53,7 +53,6 @@ def render(report: AuditReport) -> Iterator[str]:
     yield from stream
 
 
-@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader(__package__, "files"),

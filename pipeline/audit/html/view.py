@@ -92,13 +92,13 @@ def view_of(database: DatabaseAudit, number: int, made_at: datetime) -> Database
     whole = {
         backup.backup_id: backup for backup in reversed(database.backups) if not backup.doubt and not backup.partial
     }
-    counted = list(whole.values())[::-1]
-    growth = counted[-1].size / counted[0].size - 1 if len(counted) > 1 and counted[0].size else None
+    line = list(whole.values())[::-1]
+    growth = line[-1].size / line[0].size - 1 if len(line) > 1 and line[0].size else None
     met = None
     if database.rpo is not None:
         met = database.last_good is not None and made_at - database.last_good.snapshot_at <= database.rpo
     worst = min((found.severity for found in database.findings), key=_RANKS.__getitem__, default=None)
-    return DatabaseView(f"database-{number}", database, worst, met, growth, counted)
+    return DatabaseView(f"database-{number}", database, worst, met, growth, line)
 
 
 def finding_groups(findings: Sequence[AuditFinding]) -> Iterator[tuple[Severity, Sequence[FindingGroup]]]:
@@ -140,7 +140,7 @@ def tiles(report: AuditReport, views: Sequence[DatabaseView]) -> Iterator[Tile]:
         yield Tile(format_duration(max(seconds)), "took the longest of the last restores (RTO)", None)
     states = [state for view in views for _, state in view.audit.nights]
     missing = states.count(NightState.MISSING)
-    yield Tile(f"{missing:,}", "nights of databases lack a backup that the policy expects", missing == 0)
+    yield Tile(f"{missing:,}", "expected backups are missing", missing == 0)
     backups = [backup for view in views for backup in view.audit.backups]
     doubted = sum(backup.doubt is not None for backup in backups)
     yield Tile(f"{len(backups):,}", f"backups are in the stores; {doubted:,} of them in doubt", doubted == 0)

@@ -64,40 +64,14 @@ locals {
 
     # S3 shows an object's checksum only to roles that may read the object. Instead, the auditor may list versions. A manifest names the
     # version of each object that S3 confirmed by SHA-256, and the bytes of a version never change.
-    auditor = [
-      local.read_records,
-      local.read_manifest_locks,
-      {
-        Sid       = "ListVersions"
-        Effect    = "Allow"
-        Action    = ["s3:ListBucket", "s3:ListBucketVersions"]
-        Resource  = local.bucket_arn
-        Condition = { StringLike = { "s3:prefix" = ["${var.prefix}/*"] } }
-      },
-    ]
+    auditor = [local.read_records, local.list_versions, local.read_locks, local.read_default_lock]
 
     # S3 itself refuses to delete locked versions, as long as nobody gives this role s3:BypassGovernanceRetention.
     pruner = [
       local.read_records,
-      {
-        Sid       = "ListVersions"
-        Effect    = "Allow"
-        Action    = ["s3:ListBucket", "s3:ListBucketVersions"]
-        Resource  = local.bucket_arn
-        Condition = { StringLike = { "s3:prefix" = ["${var.prefix}/*"] } }
-      },
-      {
-        Sid      = "ReadLocks"
-        Effect   = "Allow"
-        Action   = ["s3:GetObjectRetention", "s3:GetObjectLegalHold"]
-        Resource = local.everything
-      },
-      {
-        Sid      = "ReadDefaultLock"
-        Effect   = "Allow"
-        Action   = ["s3:GetBucketObjectLockConfiguration", "s3:GetBucketVersioning"]
-        Resource = local.bucket_arn
-      },
+      local.list_versions,
+      local.read_locks,
+      local.read_default_lock,
       {
         Sid      = "DeleteBackups"
         Effect   = "Allow"
@@ -153,6 +127,28 @@ locals {
     Effect   = "Allow"
     Action   = ["s3:GetObjectRetention", "s3:GetObjectLegalHold"]
     Resource = local.manifests
+  }
+
+  read_locks = {
+    Sid      = "ReadLocks"
+    Effect   = "Allow"
+    Action   = ["s3:GetObjectRetention", "s3:GetObjectLegalHold"]
+    Resource = local.everything
+  }
+
+  read_default_lock = {
+    Sid      = "ReadDefaultLock"
+    Effect   = "Allow"
+    Action   = ["s3:GetBucketObjectLockConfiguration", "s3:GetBucketVersioning"]
+    Resource = local.bucket_arn
+  }
+
+  list_versions = {
+    Sid       = "ListVersions"
+    Effect    = "Allow"
+    Action    = ["s3:ListBucket", "s3:ListBucketVersions"]
+    Resource  = local.bucket_arn
+    Condition = { StringLike = { "s3:prefix" = ["${var.prefix}/*"] } }
   }
 
   read_records = {

@@ -69,6 +69,7 @@ def test_good_backups_are_no_finding_without_a_policy() -> None:
         ((0, 4, 7), {"schedule": ["monday", "thursday"]}, []),
         ((0, 7), {"schedule": ["monday", "thursday"]}, ["missed"]),
         ((0, 22), {"schedule": "monthly"}, []),
+        ((40,), {"schedule": "monthly"}, []),
         ((0.2, 0.3, 0.4), {"rpo": "4h"}, ["overdue"]),
     ],
 )
@@ -95,6 +96,7 @@ def test_a_removed_backup_was_made() -> None:
     removed = Node("20261122T020000Z-aaaaaa", "1" * 64, link, pruned_at=NOW)
     found = examine(database(nights(0, 2), removed=[removed]), schedule="daily")
     assert names(found) == []
+    assert found.nights[-2:-1] == [(date(2026, 11, 22), NightState.GOOD)]
 
 
 def test_a_forged_time_makes_no_gap() -> None:
@@ -147,6 +149,7 @@ def test_copies_are_counted_over_stores() -> None:
         ({"problem": "It is swapped.", "fault": "swapped"}, "swapped"),
         ({"problem": "It is not signed.", "fault": "unsigned"}, "unsigned"),
         ({"manifest": None, "problem": "It is damaged.", "fault": "unsigned"}, "unreadable-manifest"),
+        ({"manifest": None, "problem": "It is damaged.", "fault": "swapped"}, "swapped"),
     ],
 )
 def test_a_backup_that_is_not_believed_does_not_count(fields: dict[str, Any], name: str) -> None:
@@ -281,6 +284,7 @@ def test_proofs_are_recent_and_fast_enough() -> None:
     assert names(examine(of_last_night({"level": "archive"}), rto="1h")) == ["not-proven"]
     found = examine(facts)
     assert found.last_proof is found.backups[0]
+    assert examine(of_last_night({}, {"level": "bytes", **BAD})).last_proof is None
     assert found.backups[0].restore_seconds == 90 * 60
     assert found.nights[-1][1] is NightState.PROVEN
 
@@ -290,7 +294,10 @@ def test_proofs_are_recent_and_fast_enough() -> None:
 
 def test_sealing_and_recipients_are_judged_in_the_audited_time() -> None:
     facts = database([backup(40), backup(2, recipients=["age1a"]), backup(1, recipients=["age1a", "age1b"]), backup(0)])
-    assert names(examine(facts, sealed=True)) == ["not-sealed"]
+    assert sentence(examine(facts, sealed=True)) == (
+        "1 backup of prod/shop is not sealed; the newest is 20261123T020000Z-aaaaaa."
+    )
+    assert names(examine(database([backup(0, objects=())]), sealed=True)) == [], "there is nothing to seal"
     found = examine(facts, recipients=["age1a"])
     assert names(found) == ["not-sealed", "other-recipients"]
     assert [one.backup_id for one in found.findings] == [backup(0).ref.backup_id, backup(1).ref.backup_id]
@@ -358,6 +365,11 @@ def test_backups_that_are_far_smaller_or_faster() -> None:
     assert found.last_good is found.backups[-1]
     assert names(examine(database([*usual, small]), size_share=30, duration_share=9)) == []
     assert names(examine(database([*usual[:2], small]))) == []
+    little = [
+        backup(days, size=1_000_000, finished_at=LAST_NIGHT - timedelta(days=days, seconds=-59))
+        for days in (4, 3, 2, 1)
+    ]
+    assert names(examine(database([*little, backup(0, size=1, finished_at=LAST_NIGHT)]))) == []
 
 
 def test_only_alike_backups_are_compared() -> None:
@@ -370,6 +382,9 @@ def test_only_alike_backups_are_compared() -> None:
 def test_an_unsigned_backup_of_another_cluster() -> None:
     assert names(examine(database([backup(1), backup(0, system_identifier="8")]))) == ["other-system"]
     assert names(examine(database([backup(1, system_identifier=None), backup(0, system_identifier="8")]))) == []
+    node = Node(backup(0).ref.backup_id, "1" * 64, Link(writer="db1", sequence=1, predecessor=None), NOW)
+    signed = backup(0, system_identifier="8", of_backup={"node": node})
+    assert names(examine(database([backup(1), signed]))) == [], "the chain says so of signed backups"
 
 
 def test_growth_has_the_largest_changes_first() -> None:
@@ -408,8 +423,11 @@ def test_no_history_of_a_year_is_quadratic() -> None:
         assert one.manifest
         return replace(one, manifest=replace(one.manifest, tables=Counted(one.manifest.tables)))
 
-    examine(database([counted(one) for one in nights(*range(365))]), days=365)
-    assert Counted.passes <= 365 + 2
+    year = database([counted(one) for one in nights(*range(365))])
+    for days, most in ((365, 365 + 2), (30, 30 + 7 + 2)):
+        Counted.passes = 0
+        examine(year, days=days)
+        assert Counted.passes <= most
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_tables_that_went_came_and_changed_are_named(shelf: BackupBuilder) -> No
         ("gone", TableChange.WENT, 7, 0, 70, 0),
         ("new", TableChange.CAME, 0, 5, 0, 50),
         ("more", TableChange.CHANGED, 1, 3, 10, 30),
-        ("edited", TableChange.CHANGED, 1, 1, 10, 10),
+        ("edited", TableChange.CONTENT, 1, 1, 10, 10),
     ]
     assert (found.same, found.same_size, found.fields, found.differs) == (1, 0, [], True)
 
