@@ -57,16 +57,8 @@ class Store:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The environment with which the AWS CLI and boto3 reach the store. They then read no files of this machine."""
-        return {
-            "AWS_ACCESS_KEY_ID": _KEY,
-            "AWS_SECRET_ACCESS_KEY": _SECRET,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": "/dev/null",
-            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        }
+        """The environment with which the AWS CLI and boto3 reach the store."""
+        return environment_of(self.endpoint)
 
     def puts(self) -> int:
         """Return the number of PUT requests so far. Parts of multipart uploads count. The POSTs that open and close uploads don't."""
@@ -76,3 +68,16 @@ class Store:
     def stored(self, prefix: str) -> int:
         """Return the size of the objects below a prefix, in bytes."""
         return sum(path.stat().st_size for path in (self.objects / BUCKET / prefix).rglob("*") if path.is_file())
+
+
+def environment_of(endpoint: str) -> Mapping[str, str]:
+    """Return the environment with which the AWS CLI and boto3 reach a store at a URL. They then read no files of this machine."""
+    return {
+        "AWS_ACCESS_KEY_ID": _KEY,
+        "AWS_SECRET_ACCESS_KEY": _SECRET,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }

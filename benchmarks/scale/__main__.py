@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.__main__ import IDLE_SECONDS
-from benchmarks.scale import beside_stock, by_itself
+from benchmarks.scale import audits, beside_stock, by_itself
 from benchmarks.scale.lab import Lab
 from benchmarks.scale.report import render
 from benchmarks.scale.rows import Row
@@ -25,6 +25,7 @@ CASES: Mapping[str, Callable[[Lab], Iterator[Row]]] = {
     "large-manifests": by_itself.measure_large_manifests,
     "many-manifests": by_itself.measure_many_manifests,
     "s3": by_itself.measure_s3,
+    "audit": audits.measure_audit,
 }
 """All cases, by the names that ``--only`` takes. Each case yields its rows as soon as they are measured."""
 

@@ -1,6 +1,7 @@
 """The command lines of the benchmarks of scale: lines of bash, with their settings in the environment, as in :mod:`benchmarks.sides`.
 
 ``FOLDER`` is a store in a folder. ``KEEP`` is the number of backups of each database to keep. ``CONFIG`` is a pgstow.toml.
+``PUBLIC_KEY`` is the file of a trusted key.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,9 @@ PLAN = 'pgstow prune --from "$FOLDER" --keep-last $KEEP --dry-run'
 PRUNE = 'pgstow prune --from "$FOLDER" --keep-last $KEEP --yes'
 PRUNE_S3 = f"pgstow prune --from {URL} --keep-last $KEEP --yes"
 RUN = f'STORE={URL} pgstow run --config "$CONFIG"'
+AUDIT = 'pgstow audit --from s3://bench --trusted-key "$PUBLIC_KEY" --fail-on never'
+AUDIT_CLUSTER = f'{AUDIT} --cluster "$CLUSTER"'
+STATS = 'pgstow stats --from s3://bench --trusted-key "$PUBLIC_KEY"'
 
 ALL: Mapping[str, str] = {
     "backup": BACKUP,
@@ -31,5 +35,7 @@ ALL: Mapping[str, str] = {
     "prune --yes, folder": PRUNE,
     "prune --yes, S3": PRUNE_S3,
     "run": RUN,
+    "audit": AUDIT,
+    "stats": STATS,
 }
 """All commands that are measured, by the words that stand above them in the report."""

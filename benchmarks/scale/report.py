@@ -7,7 +7,7 @@ from benchmarks.measure import Spread
 from benchmarks.proxy import KINDS
 from benchmarks.report import describe_commands, describe_machine, describe_programs, describe_server, target_table
 from benchmarks.runs import LEVEL
-from benchmarks.scale import commands
+from benchmarks.scale import audits, commands
 from benchmarks.scale.by_itself import DELAY
 from benchmarks.scale.lab import SETTINGS, Lab
 from benchmarks.scale.rows import Row
@@ -59,6 +59,8 @@ def _conditions(lab: Lab, neighbours: float) -> str:
         describe_server(SETTINGS),
         "- Store: `rclone serve s3` over HTTP, behind a proxy that counts the requests. The proxy also answers requests for locks, as S3 "
         f"does for a bucket without Object Lock. Where the table says so, the proxy delays each request by {DELAY * 1000:g} ms.",
+        "- The store of the audits: a program that makes each document when pgstow asks for it. Each request waits "
+        f"{audits.DELAY * 1000:g} ms. A later audit begins with the cache that the first audits left.",
         "- Many backups: copies of the manifest and the objects of one real backup, with other names and times.",
     ]
     if lab.share != 1:

@@ -1,8 +1,9 @@
 """Finds out what the records of one database say: its manifests, signatures, tombstones and attestations."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pipeline.audit.facts import BackupFacts, DatabaseFacts, ManifestFacts, StoredObject
@@ -12,11 +13,13 @@ from pipeline.catalog.attestation import Attestation
 from pipeline.catalog.chain import removed_node
 from pipeline.catalog.keys import (
     MANIFESTS,
+    PRUNED,
     SIGNATURE_SUFFIX,
     BackupRef,
     is_attestation_name,
     is_odd,
     manifests_prefix,
+    tombstones_prefix,
 )
 from pipeline.catalog.plausibility import doubt_time, doubt_times
 from pipeline.catalog.reader import describe_doubt
@@ -46,6 +49,9 @@ def read_database(
     """
     reader = _Reader(trust, now, notify, listed, records)
     backups, removed, odd_tombstones = reader.read()
+    if PRUNED in listed.objects and PRUNED not in unlisted and _lacks_cited(backups, removed):
+        reader.add_tombstones(store.list(tombstones_prefix(listed.cluster, listed.database)))
+        backups, removed, odd_tombstones = reader.read()
     objects = {info.key: _stored(info) for folder in CONTENT for info in listed.objects.get(folder, ())}
     backups = _still_there(store, listed, backups, objects, {*CONTENT} & listed.objects.keys() - {*unlisted})
     living = {one.ref.backup_id for one in backups if one.node}
@@ -86,6 +92,13 @@ def _still_there(
     return [one for one in backups if one.ref not in suspects or one.ref.manifest_key in there]
 
 
+def _lacks_cited(backups: Sequence[BackupFacts], removed: Mapping[str, Node]) -> bool:
+    """True if a backup cites one that is gone: perhaps it was removed after the tombstones were listed."""
+    nodes = [*removed.values(), *(one.node for one in backups if one.node)]
+    known = {node.sha256 for node in nodes}
+    return any(node.link.predecessor and node.link.predecessor.sha256 not in known for node in nodes)
+
+
 def _lacks(backup: BackupFacts, objects: Mapping[str, StoredObject], folders: Set[str]) -> bool:
     """True if an object of the backup isn't among the listed ones, though its folder was listed."""
     needed = backup.manifest.objects if backup.manifest and folders else ()
@@ -115,19 +128,23 @@ class _Reader:
         self._records = records
         manifests, attestations, tombstones = (listed.objects.get(folder, ()) for folder in RECORDS)
         self._manifests = {ref: info for info in manifests if (ref := BackupRef.of_manifest_key(info.key))}
-        self._tombstones = {ref: info for info in tombstones if (ref := BackupRef.of_tombstone_key(info.key))}
+        self._tombstones = dict[BackupRef, ObjectInfo]()
+        self.add_tombstones(tombstones)
         self._attestations = [info for info in attestations if is_attestation_name(info.key.rpartition("/")[2])]
         self._signatures = {
             info.key: info for info in (*manifests, *attestations) if info.key.endswith(SIGNATURE_SUFFIX)
         }
 
+    def add_tombstones(self, infos: Iterable[ObjectInfo]) -> None:
+        """Also read these tombstones."""
+        self._tombstones |= {ref: info for info in infos if (ref := BackupRef.of_tombstone_key(info.key))}
+
     def read(self) -> tuple[Sequence[BackupFacts], Mapping[str, Node], Sequence[tuple[str, str]]]:
         """Return the backups, the removed backups by their IDs, and the tombstones that can't be believed. Raises StorageError."""
         self._records.read(self._wanted())
         removed, odd_tombstones = self._removed()
-        attested = self._attested()
         found = (
-            self._backup(ref, info, removed.get(ref.backup_id), attested.get(ref.backup_id, ()))
+            self._backup(ref, info, removed.get(ref.backup_id), self._attested.get(ref.backup_id, ()))
             for ref, info in self._manifests.items()
         )
         return [one for one in found if one], removed, odd_tombstones
@@ -163,6 +180,7 @@ class _Reader:
                 removed[ref.backup_id] = node
         return removed, odd
 
+    @cached_property
     def _attested(self) -> Mapping[str, Sequence[Attestation]]:
         """Return the attestations that can be believed, the oldest first, by the IDs of their backups. Tell which ones are ignored."""
         found, ignored = defaultdict[str, list[Attestation]](list), list[str]()

@@ -53,8 +53,8 @@ class Records:
         """The documents that a cache may keep: see :meth:`keep`."""
 
     def read(self, wanted: Iterable[ObjectInfo]) -> None:
-        """Read these documents. Only those that the cache doesn't have cost a request each. Raises StorageError."""
-        unknown = [info for info in wanted if not self._recall(info)]
+        """Read those of these documents that weren't read yet. A document that isn't in the cache costs a request. Raises StorageError."""
+        unknown = [info for info in wanted if info.key not in self._said and not self._recall(info)]
         small = [info for info in unknown if info.size <= _LARGE]
         if small:
             for info, found in read_each(self._store, self._get, small, name="record"):

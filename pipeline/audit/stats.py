@@ -99,7 +99,7 @@ def table_growth(first: Sequence[TableFacts], last: Sequence[TableFacts]) -> Seq
 
     A table that isn't in one of the backups has no rows and no bytes there.
     """
-    before, after = ({(table.schema, table.relation): table for table in tables} for tables in (first, last))
+    before, after = ({_name(table): table for table in tables} for tables in (first, last))
     return sorted(
         (_growth(name, before, after) for name in before.keys() | after.keys() if _differs(name, before, after)),
         key=lambda growth: (-abs(growth.last_size - growth.first_size), growth.schema, growth.relation),
@@ -155,17 +155,23 @@ def _transferred(backup: BackupFacts) -> int:
     return sum(size for key, size, _ in backup.manifest.objects if key.startswith(own)) if backup.manifest else 0
 
 
-_Tables = Mapping[tuple[str, str], TableFacts]
+_Name = tuple[str, str, str | None]
+_Tables = Mapping[_Name, TableFacts]
 
 
-def _differs(name: tuple[str, str], before: _Tables, after: _Tables) -> bool:
+def _name(table: TableFacts) -> _Name:
+    """Return what tells tables apart. In a cluster's script, several databases may have tables of the same name."""
+    return table.schema, table.relation, table.database
+
+
+def _differs(name: _Name, before: _Tables, after: _Tables) -> bool:
     return name not in before or name not in after or before[name].size != after[name].size
 
 
-def _growth(name: tuple[str, str], before: _Tables, after: _Tables) -> TableGrowth:
+def _growth(name: _Name, before: _Tables, after: _Tables) -> TableGrowth:
     first, last = before.get(name), after.get(name)
     return TableGrowth(
-        *name,
+        *name[:2],
         first_rows=first.rows if first else 0,
         last_rows=last.rows if last else 0,
         first_size=first.size if first else 0,

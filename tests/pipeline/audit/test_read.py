@@ -278,6 +278,25 @@ def test_a_backup_that_is_removed_meanwhile_is_no_broken_backup(shelf: BackupBui
         assert [one.ref for one in facts.backups] == [kept]
 
 
+def test_a_tombstone_that_is_stored_meanwhile_is_seen(shelf: BackupBuilder, key: KeyFiles) -> None:
+    first, second = shelf.add(2 * DAY), shelf.add(DAY)
+    statement = sign_manifest(shelf.store, first, key.signer)
+    sign_manifest(shelf.store, second, key.signer, sequence=2, predecessor=statement)
+    request = PruneRequest(Policy(keep_last=1), signatures=Signatures(key.trust), signer=key.signer)
+    prune(request, None, shelf.store, lambda _: None, NOW)
+
+    class Late(CountingStore):
+        """A store whose first listing of the tombstones is older than its listing of the manifests."""
+
+        def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+            return iter(()) if prefix == "pruned/" else super().list(prefix)
+
+    store = Late(shelf.store)
+    [facts] = list(read_store(store, key.trust, LATER, lambda _: None))
+    assert [node.backup_id for node in facts.removed] == [first.backup_id]
+    assert store.most_repeated("GET") == 1
+
+
 def test_objects_that_are_stored_meanwhile_are_not_missing(shelf: BackupBuilder) -> None:
     ref = add(shelf, DAY)
     there = [(info.key, shelf.store.get(info.key)) for info in shelf.store.list(ref.data_prefix)]

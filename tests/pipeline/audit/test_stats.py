@@ -1,5 +1,6 @@
 """How databases grow: what counts, and which forecasts are made."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -97,6 +98,14 @@ def test_tables_that_came_went_and_changed() -> None:
         TableGrowth("public", "new", 0, 4, 0, 40),
         TableGrowth("public", "grown", 1, 3, 10, 30),
     ]
+
+
+def test_tables_of_several_databases_in_one_script() -> None:
+    before, after = (
+        backup(at(day), tables=[replace(table("pens", rows), database=name) for name, rows in counts.items()])
+        for day, counts in enumerate(({"crm": 1, "shop": 50}, {"crm": 2, "shop": 50}))
+    )
+    assert summarize(before, after).growth == [TableGrowth("public", "pens", 1, 2, 10, 20)]
 
 
 def test_a_database_without_backups_that_count() -> None:
