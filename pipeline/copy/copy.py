@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from pipeline.catalog.key_objects import other_key_objects
-from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef
+from pipeline.catalog.keys import CLUSTER, SIGNATURE_SUFFIX, BackupRef
 from pipeline.catalog.listing import ListedManifest, list_manifests, tell_odd
 from pipeline.catalog.manifest import Member
 from pipeline.catalog.reader import read_manifest_bytes
@@ -44,7 +44,7 @@ def copy(
     targets = [Target.look(store, request.cluster) for store in stores]
     listed = {one.ref: one for one in listing.manifests}
     databases = {(one.ref.cluster, one.ref.database) for one in wanted}
-    tombstones = copy_tombstones(request, source, targets, databases, listed.keys())
+    tombstones = copy_tombstones(request, source, targets, databases, listed.keys(), notify)
     copier = _Copier(request, source, targets, listed, notify, now)
     copier.look_up(wanted)
     for one in wanted:
@@ -123,7 +123,8 @@ class _Copier:
     def _copy_members(self, backup: SourceBackup, receivers: Sequence[Receiver]) -> None:
         """Copy the members of a whole server's backup. A target gets no cluster manifest unless it has all members."""
         cluster = backup.ref.cluster
-        for member in backup.manifest.members:
+        # An attacker's manifest of a database may name members, even itself. No cluster can be a member.
+        for member in backup.manifest.members if backup.ref.database == CLUSTER else ():
             ref = BackupRef(cluster, member.database, member.backup_id)
             if ref not in self._listed:
                 raise BackupDamaged(f"{ref.manifest_key} is missing, but {backup.ref.manifest_key} names it.")
@@ -154,7 +155,7 @@ class _Copier:
         key, manifest = backup.ref.manifest_key, backup.manifest
         if manifest.encryption:
             yield from other_key_objects(self._source, manifest, manifest.encryption)
-        for attestation, data, signature in read_attestations(self._request, self._source, backup):
+        for attestation, data, signature in read_attestations(self._request, self._source, backup, self._notify):
             if signature:
                 yield attestation + SIGNATURE_SUFFIX, signature
             yield attestation, data
