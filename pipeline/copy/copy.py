@@ -124,11 +124,13 @@ class _Copier:
         """Copy the members of a whole server's backup. A target gets no cluster manifest unless it has all members."""
         cluster = backup.ref.cluster
         # An attacker's manifest of a database may name members, even itself. No cluster can be a member.
-        for member in backup.manifest.members if backup.ref.database == CLUSTER else ():
-            ref = BackupRef(cluster, member.database, member.backup_id)
+        named = backup.manifest.members if backup.ref.database == CLUSTER else []
+        members = {BackupRef(cluster, member.database, member.backup_id): member for member in named}
+        for ref, member in members.items():
             if ref not in self._listed:
                 raise BackupDamaged(f"{ref.manifest_key} is missing, but {backup.ref.manifest_key} names it.")
             self.copy(self._listed[ref], member.sha256)
+        for ref, member in members.items():  # after all were copied, since prune may remove a member meanwhile
             for receiver in receivers:
                 if not (receiver.error or self._request.dry_run):
                     outcome = self.outcomes[ref, receiver.target]
@@ -144,7 +146,11 @@ class _Copier:
             return
         ref = backup.ref
         self._notify(Started(f"Copying {ref.cluster}/{ref.database} {ref.backup_id}"))
-        send_objects(self._source, objects, receivers, self._request.limits, self._notify)
+        try:
+            send_objects(self._source, objects, receivers, self._request.limits, self._notify)
+        except BackupDamaged:
+            read_manifest_bytes(self._source, ref)  # raises BackupNotFound if prune removed the backup meanwhile
+            raise
         if any(receiver.error is None for receiver in receivers):
             for key, body in self._records(backup):
                 for receiver in receivers:

@@ -312,6 +312,36 @@ def test_a_server_without_a_member_is_not_committed(shelf: BackupBuilder, source
     assert str(outcomes[-1].error).startswith(f"{member.manifest_key} is missing")
 
 
+def test_a_server_is_not_committed_if_prune_removes_a_member_meanwhile(
+    shelf: BackupBuilder, source: Store, target: Store
+) -> None:
+    refs = shelf.add_cluster(DAY)
+
+    def prune(kind: str, key: str) -> None:
+        if kind == "PUT" and key.startswith(refs[1].data_prefix):
+            target.delete([refs[0].manifest_key])
+
+    target.fails = prune
+    assert states(run(source, target)) == {refs[0]: "copied", refs[1]: "copied", refs[2]: "failed"}
+    target.fails = Store().fails
+    run(source, target)
+    assert BackupBuilder(target).committed() == set(refs)
+
+
+def test_a_backup_that_prune_removes_from_the_source_is_not_called_damaged(
+    shelf: BackupBuilder, source: Store, target: Store
+) -> None:
+    ref = shelf.add(DAY)
+
+    def prune(kind: str, key: str) -> None:
+        if kind == "PUT":
+            source.delete([ref.manifest_key, *(info.key for info in source.list(ref.data_prefix))])
+
+    target.fails = prune
+    [outcome] = run(source, target, request=CopyRequest(limits=Limits(transfers=1)))
+    assert isinstance(outcome.error, BackupNotFound)
+
+
 def test_a_server_is_not_committed_beside_another_manifest_of_a_member(
     shelf: BackupBuilder, source: Store, target: Store
 ) -> None:
