@@ -111,7 +111,10 @@ def copy(
         source: StorageBackend = stack.enter_context(
             closing(options.open_store(from_, None, give_up_after, limit_rate, quiet=quiet))
         )
-        targets = options.open_stores(to, None, give_up_after, limit_rate, locks, create=create_store, quiet=quiet)
+        # A target that can't be opened costs the others nothing, if it is opened only by its first request.
+        targets = options.open_stores(
+            to, None, give_up_after, limit_rate, locks, create=create_store, quiet=quiet, lazily=True
+        )
         for target in targets:
             stack.enter_context(closing(target))
         with if_stopped(_UNFINISHED), show_progress(quiet=quiet or json) as notify:

@@ -13,6 +13,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_ran
 from storage_backends.backend import Body, ObjectInfo, StorageBackend
 from storage_backends.errors import AccessDenied, ObjectAlreadyExists, ObjectLocked, TransientStorageError
 from storage_backends.holds import ObjectLock, lock_of, may_lock, set_hold
+from storage_backends.lazy import LazyBackend
 from storage_backends.overwriting import overwrite
 from storage_backends.versions import get_version
 
@@ -208,8 +209,12 @@ class RetryingBackend:
 
 
 def with_patience(store: StorageBackend, seconds: float) -> StorageBackend:
-    """Return a store that repeats no call for longer than ``seconds``; ``store`` itself if it repeats no calls."""
-    return store.with_patience(seconds) if isinstance(store, RetryingBackend) else store
+    """Return a store that repeats no call for longer than ``seconds``; ``store`` itself if it repeats no calls.
+
+    Opens a LazyBackend, and raises the errors of opening it.
+    """
+    opened = store.opened() if isinstance(store, LazyBackend) else store
+    return opened.with_patience(seconds) if isinstance(opened, RetryingBackend) else store
 
 
 class _Patience:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from pipeline.catalog.key_objects import other_key_objects
-from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef
+from pipeline.catalog.keys import CLUSTER, SIGNATURE_SUFFIX, BackupRef
 from pipeline.catalog.listing import ListedManifest, list_manifests, tell_odd
 from pipeline.catalog.manifest import Member
 from pipeline.catalog.reader import read_manifest_bytes
@@ -44,7 +44,7 @@ def copy(
     targets = [Target.look(store, request.cluster) for store in stores]
     listed = {one.ref: one for one in listing.manifests}
     databases = {(one.ref.cluster, one.ref.database) for one in wanted}
-    tombstones = copy_tombstones(request, source, targets, databases, listed.keys())
+    tombstones = copy_tombstones(request, source, targets, databases, listed.keys(), notify)
     copier = _Copier(request, source, targets, listed, notify, now)
     copier.look_up(wanted)
     for one in wanted:
@@ -123,11 +123,14 @@ class _Copier:
     def _copy_members(self, backup: SourceBackup, receivers: Sequence[Receiver]) -> None:
         """Copy the members of a whole server's backup. A target gets no cluster manifest unless it has all members."""
         cluster = backup.ref.cluster
-        for member in backup.manifest.members:
-            ref = BackupRef(cluster, member.database, member.backup_id)
+        # An attacker's manifest of a database may name members, even itself. No cluster can be a member.
+        named = backup.manifest.members if backup.ref.database == CLUSTER else []
+        members = {BackupRef(cluster, member.database, member.backup_id): member for member in named}
+        for ref, member in members.items():
             if ref not in self._listed:
                 raise BackupDamaged(f"{ref.manifest_key} is missing, but {backup.ref.manifest_key} names it.")
             self.copy(self._listed[ref], member.sha256)
+        for ref, member in members.items():  # after all were copied, since prune may remove a member meanwhile
             for receiver in receivers:
                 if not (receiver.error or self._request.dry_run):
                     outcome = self.outcomes[ref, receiver.target]
@@ -143,7 +146,11 @@ class _Copier:
             return
         ref = backup.ref
         self._notify(Started(f"Copying {ref.cluster}/{ref.database} {ref.backup_id}"))
-        send_objects(self._source, objects, receivers, self._request.limits, self._notify)
+        try:
+            send_objects(self._source, objects, receivers, self._request.limits, self._notify)
+        except BackupDamaged:
+            read_manifest_bytes(self._source, ref)  # raises BackupNotFound if prune removed the backup meanwhile
+            raise
         if any(receiver.error is None for receiver in receivers):
             for key, body in self._records(backup):
                 for receiver in receivers:
@@ -154,7 +161,7 @@ class _Copier:
         key, manifest = backup.ref.manifest_key, backup.manifest
         if manifest.encryption:
             yield from other_key_objects(self._source, manifest, manifest.encryption)
-        for attestation, data, signature in read_attestations(self._request, self._source, backup):
+        for attestation, data, signature in read_attestations(self._request, self._source, backup, self._notify):
             if signature:
                 yield attestation + SIGNATURE_SUFFIX, signature
             yield attestation, data

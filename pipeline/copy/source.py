@@ -14,9 +14,9 @@ from pipeline.catalog.reader import describe_doubt, parse_summary, read_manifest
 from pipeline.catalog.signature import read_envelope
 from pipeline.copy.request import CopyRequest
 from pipeline.errors import BackupNotFound, ManifestInvalid, Untrusted
-from pipeline.events import Notify
+from pipeline.events import Notice, Notify
 from pipeline.trust.statement import Link, Verification
-from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend
+from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend, StorageError, TransientStorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,30 +103,47 @@ def read_backup(
 
 
 def read_attestations(
-    request: CopyRequest, source: StorageBackend, backup: SourceBackup
+    request: CopyRequest, source: StorageBackend, backup: SourceBackup, notify: Notify
 ) -> Iterator[tuple[str, bytes, bytes | None]]:
-    """Yield key, bytes and signature of each attestation of the backup that also holds for a copy. Raises StorageError.
+    """Yield key, bytes and signature of each attestation of the backup that also holds for a copy.
 
     An attestation of level objects or bytes that isn't good is left out: it says that the source has damaged objects, but only undamaged
-    ones are copied. An attestation is also left out if it can't be read, is about another manifest, or isn't signed by a trusted key.
+    ones are copied. An attestation is also left out if it is invalid, is about another manifest, or isn't signed by a trusted key. If the
+    source doesn't give an attestation, it is left out with a notice.
+
+    Raises StorageError if attestations can't be listed, or if the source fails.
     """
     sha256 = hashlib.sha256(backup.data).hexdigest()
     prefix = backup.ref.attestations_prefix
     keys = [info.key for info in source.list(prefix) if is_attestation_name(info.key.removeprefix(prefix))]
     for key in keys:
-        envelope = None
         try:
-            envelope = read_envelope(source, key + SIGNATURE_SUFFIX)
-        except (ObjectNotFound, Untrusted):
-            if request.trust:
-                continue
-        try:
-            data = source.get(key, at_most=LONGEST_ATTESTATION)
-            if envelope and request.trust:
-                request.trust.read(envelope, key, Verification).check(data)
+            data, envelope = _read_signed(request, source, key)
             attestation = load_attestation(data, key)
         except (ManifestInvalid, Untrusted, ObjectNotFound, ObjectTooLarge):
+            continue
+        except TransientStorageError:
+            raise
+        except StorageError as exc:  # an attacker may store an object that nobody else can read
+            notify(Notice(f"An attestation is not copied. {exc}"))
             continue
         of_content = attestation.level in (Level.ARCHIVE, Level.RESTORE)
         if attestation.manifest_sha256 == sha256 and (attestation.good or of_content):
             yield key, data, envelope
+
+
+def _read_signed(request: CopyRequest, source: StorageBackend, key: str) -> tuple[bytes, bytes | None]:
+    """Return the bytes of an attestation, and those of its signature; None if it isn't signed.
+
+    If there are trusted keys, raises Untrusted or ObjectNotFound unless one of them signed the attestation. Raises StorageError.
+    """
+    envelope = None
+    try:
+        envelope = read_envelope(source, key + SIGNATURE_SUFFIX)
+    except (ObjectNotFound, Untrusted):
+        if request.trust:
+            raise
+    data = source.get(key, at_most=LONGEST_ATTESTATION)
+    if envelope and request.trust:
+        request.trust.read(envelope, key, Verification).check(data)
+    return data, envelope

@@ -109,6 +109,14 @@ def test_damage_is_named(stored_sample: StoredSample, tmp_path: Path) -> None:
     assert committed_backups(tmp_path / "copy") == []
 
 
+def test_a_target_without_credentials_costs_the_others_nothing(stored_sample: StoredSample, tmp_path: Path) -> None:
+    command = ("copy", "--all", "--from", stored_sample.folder, "--to", "gs://bucket/copies", "--to", tmp_path / "copy")
+    env = {"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "none.json")}
+    result = run_pgstow(*command, "--quiet", env=env)
+    assert_one_sentence(result, ExitCode.STORE, "is not copied to gs://bucket/copies: .*credentials")
+    assert committed_backups(tmp_path / "copy") == [stored_sample.manifest.backup_id]
+
+
 def test_names_from_a_store_do_not_control_the_terminal(stored_sample: StoredSample, tmp_path: Path) -> None:
     made = run_pgstow(
         "backup", stored_sample.source, "--to", stored_sample.folder, "--cluster", "\x1b[31mred", "--quiet"

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from storage_backends import Body, ObjectAlreadyExists, ObjectInfo, StorageError, TransientStorageError
+from storage_backends.lazy import LazyBackend
 from storage_backends.memory import MemoryBackend
-from storage_backends.retrying import RetryingBackend
+from storage_backends.retrying import RetryingBackend, with_patience
 
 EMPTY = hashlib.sha256(b"").digest()
 
@@ -58,6 +59,15 @@ def test_the_whole_time_is_used_before_it_gives_up() -> None:
     with pytest.raises(TransientStorageError, match="in 60 s"):
         RetryingBackend(inner, give_up_after=60, sleep=sleep, clock=lambda: now).head("key")
     assert now == pytest.approx(60)
+
+
+def test_a_store_that_is_opened_later_loses_its_patience_too() -> None:
+    inner = Failing(*(TransientStorageError("busy") for _ in range(9)))
+    store = LazyBackend("memory:", None, lambda: RetryingBackend(inner, sleep=lambda _: None))
+    with pytest.raises(TransientStorageError):
+        with_patience(store, 0).head("key")
+    assert inner.calls == 1
+    assert with_patience(inner, 0) is inner
 
 
 def test_patience_counts_failing_and_not_sending() -> None:

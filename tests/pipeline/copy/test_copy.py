@@ -11,8 +11,8 @@ from support.counting_store import CountingStore
 from support.shelf import NOW, BackupBuilder
 
 from pipeline.catalog.attestation import Level
-from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef
-from pipeline.catalog.manifest import dump_manifest
+from pipeline.catalog.keys import CLUSTER, GLOBALS, SIGNATURE_SUFFIX, BackupRef
+from pipeline.catalog.manifest import Member, dump_manifest
 from pipeline.config import Limits
 from pipeline.copy.copy import copy
 from pipeline.copy.request import CopyOutcome, CopyRequest, CopyState
@@ -285,6 +285,20 @@ def test_the_members_of_a_server_come_before_its_manifest(shelf: BackupBuilder, 
     assert target.keys("PUT", "manifests/") == [ref.manifest_key for ref in refs]
 
 
+def test_members_that_a_database_names_are_not_followed(shelf: BackupBuilder, source: Store, target: Store) -> None:
+    """An attacker's manifests may name one another. Only the backup of a whole server has members."""
+    refs = [shelf.add(DAY), shelf.add(DAY, "crm")]
+    for ref, other in (refs, refs[::-1]):
+        member = Member(database=other.database, backup_id=other.backup_id, sha256="0" * 64)
+        forged = shelf.manifest(ref).model_copy(update={"members": [member]})
+        replace_object(source, ref.manifest_key, dump_manifest(forged))
+    assert set(states(run(source, target)).values()) == {"failed"}
+    source.requests.clear()
+    named = run(source, target, request=CopyRequest(backup=refs[0].backup_id))
+    assert states(named)[refs[0]] == "copied"
+    assert source.keys("GET", "manifests/").count(refs[0].manifest_key) == 2
+
+
 def test_a_server_without_a_member_is_not_committed(shelf: BackupBuilder, source: Store, target: Store) -> None:
     globals_, member, cluster = shelf.add_cluster(DAY)
     source.delete([f"{member.data_prefix}0.dat.00000.zst"])
@@ -296,6 +310,36 @@ def test_a_server_without_a_member_is_not_committed(shelf: BackupBuilder, source
     assert states(outcomes) == {globals_: "present", cluster: "failed"}
     assert isinstance(outcomes[-1].error, BackupDamaged)
     assert str(outcomes[-1].error).startswith(f"{member.manifest_key} is missing")
+
+
+def test_a_server_is_not_committed_if_prune_removes_a_member_meanwhile(
+    shelf: BackupBuilder, source: Store, target: Store
+) -> None:
+    refs = shelf.add_cluster(DAY)
+
+    def prune(kind: str, key: str) -> None:
+        if kind == "PUT" and key.startswith(refs[1].data_prefix):
+            target.delete([refs[0].manifest_key])
+
+    target.fails = prune
+    assert states(run(source, target)) == {refs[0]: "copied", refs[1]: "copied", refs[2]: "failed"}
+    target.fails = Store().fails
+    run(source, target)
+    assert BackupBuilder(target).committed() == set(refs)
+
+
+def test_a_backup_that_prune_removes_from_the_source_is_not_called_damaged(
+    shelf: BackupBuilder, source: Store, target: Store
+) -> None:
+    ref = shelf.add(DAY)
+
+    def prune(kind: str, key: str) -> None:
+        if kind == "PUT":
+            source.delete([ref.manifest_key, *(info.key for info in source.list(ref.data_prefix))])
+
+    target.fails = prune
+    [outcome] = run(source, target, request=CopyRequest(limits=Limits(transfers=1)))
+    assert isinstance(outcome.error, BackupNotFound)
 
 
 def test_a_server_is_not_committed_beside_another_manifest_of_a_member(
@@ -412,6 +456,27 @@ def test_later_attestations_about_the_source_are_not_copied(shelf: BackupBuilder
     shelf.attest(ref, good=False)
     run(source, target)
     assert not list(target.list("attestations/"))
+
+
+@pytest.mark.parametrize("folder", ["attestations/", "pruned/"])
+def test_a_record_that_nobody_can_read_keeps_no_backup_away(
+    folder: str, shelf: BackupBuilder, source: Store, target: Store
+) -> None:
+    """An attacker who may only create objects may store one with a key of the attacker's, or in an archive."""
+    ref = shelf.add(DAY)
+    shelf.attest(ref)
+    put(source, shelf.ref(9 * DAY).tombstone_key, b"the attacker's")
+
+    def fail(kind: str, key: str) -> None:
+        if kind == "GET" and key.startswith(folder) and not key.endswith(SIGNATURE_SUFFIX):
+            raise AccessDenied(f"{key} is archived")
+
+    source.fails = fail
+    notices = list[str]()
+    result = copy(ALL, source, [target], lambda event: notices.append(str(event)), NOW)
+    assert states(result.outcomes) == {ref: "copied"}
+    assert not list(target.list(folder))
+    assert sum(f"not copied. {folder}" in notice for notice in notices) == 1
 
 
 def test_all_key_objects_of_the_epoch_are_copied(shelf: BackupBuilder, source: Store, target: Store) -> None:
