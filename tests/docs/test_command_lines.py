@@ -28,7 +28,7 @@ def _simple_commands(block: Block) -> Iterator[list[str]]:
     for line in block.commands:
         text += line.removesuffix("\\") + " "
         lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
-        lexer.wordchars += "@:%"
+        lexer.wordchars += "@:%,"
         try:
             words = [*lexer, ";"]
         except ValueError:  # a quotation goes on in the next line
