@@ -65,6 +65,14 @@ def test_the_heads_of_several_stores_are_told_apart(tmp_path: Path) -> None:
     assert "STORE" not in call_pgstow("audit", "--from", stores[0], *options).stdout
 
 
+@pytest.mark.parametrize("head", ["", "abc", "0" * 63, "g" * 64])
+def test_a_head_that_is_no_sha256_is_refused(folder: Path, head: str) -> None:
+    """An empty variable in a script must not look like a removed backup."""
+    done = call_pgstow("audit", "--from", folder, *DAYS, "--expect-head", head)
+    assert done.exit_code == 2
+    assert "64 hexadecimal digits" in " ".join(done.stderr.replace("│", " ").split())
+
+
 @pytest.mark.parametrize(("fail_on", "code"), [("critical", 13), ("note", 13), ("never", 0)])
 def test_the_exit_code_is_the_user_s_choice(folder: Path, fail_on: str, code: int) -> None:
     assert call_pgstow("audit", "--from", folder, *DAYS, "--fail-on", fail_on).exit_code == code
