@@ -35,7 +35,7 @@ def print_report(report: AuditReport) -> None:
         print()
         _print_databases(report)
         print()
-    _print_heads([head for store in report.stores for head in store.heads])
+    _print_heads([head for store in report.stores for head in store.heads], several=several)
     print(_summary(report))
 
 
@@ -90,13 +90,14 @@ def _print_databases(report: AuditReport) -> None:
     )
 
 
-def _print_heads(heads: "Sequence[ChainHead]") -> None:
+def _print_heads(heads: "Sequence[ChainHead]", *, several: bool) -> None:
     """Print the heads of the chains, so that somebody can keep them elsewhere for --expect-head."""
     if len(heads) > _MOST_HEADS:
         print(f"There are {counted(len(heads), 'chain')} of signed backups: --json has their heads.")
     elif heads:
         tables.print_table(
             [
+                *([Column("STORE", [display.literal(one.store) for one in heads])] if several else []),
                 Column("CLUSTER", [display.literal(one.cluster) for one in heads]),
                 Column("DATABASE", [display.literal(one.database) for one in heads]),
                 Column("WRITER", [display.literal(one.writer) for one in heads]),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from cli.key_options import warn_if_open
+from cli.values import parse_sha256
 
 if TYPE_CHECKING:
     from pipeline.backup.signing import Signing
@@ -31,6 +32,7 @@ ExpectHead: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         metavar="SHA256",
+        parser=parse_sha256,
         help="The SHA-256 that an earlier run printed for a head. Its statement must still be in the chain; can be repeated",
         rich_help_panel=PANEL,
     ),

@@ -1,6 +1,7 @@
 """Parse the values of options, so that typer can refuse a bad one."""
 
 import math
+import re
 from datetime import datetime
 
 import typer
@@ -50,6 +51,13 @@ def parse_patience(text: str | float) -> float:
     if not 0 <= seconds <= config.LONGEST_PATIENCE:
         raise typer.BadParameter(f"{text!r} is not a number of seconds from 0 to {config.LONGEST_PATIENCE}")
     return seconds
+
+
+def parse_sha256(text: str) -> str:
+    """Return the SHA-256 in lower case. Raise typer.BadParameter unless the text has 64 hexadecimal digits."""
+    if not re.fullmatch("[0-9a-f]{64}", digest := text.strip().lower()):
+        raise typer.BadParameter(f"{text!r} is not a SHA-256; write all 64 hexadecimal digits")
+    return digest
 
 
 def parse_level(text: str | int) -> config.Level:

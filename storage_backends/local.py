@@ -179,7 +179,7 @@ class LocalBackend:
                 ) from exc
             raise BucketNotFound(
                 f"there is no folder {self._root}: mount the disk that has it, or make it; "
-                "pgstow backup makes it with --create-store, or with the store option create=true"
+                "pgstow backup and pgstow copy make it with --create-store, or with the store option create=true"
             ) from exc
         if not stat.S_ISDIR(status.st_mode):
             raise StorageError(f"{self._root} is not a directory")

@@ -175,7 +175,8 @@ class _Audit:
             yield everywhere.finding("no-trusted-keys", words)
         if unknown := [one for one in self._databases if one.rpo is None]:
             first = Subject(None, unknown[0].cluster, unknown[0].database).name
-            words = f"The policy has no rpo and no schedule for {counted(len(unknown), 'database')}, such as {first}, so none is overdue."
+            which = f"{counted(len(unknown), 'database')}, such as {first}" if len(unknown) > 1 else first
+            words = f"There is no rpo and no schedule for {which}, so no backup is overdue."
             yield everywhere.finding("no-rpo", words)
 
 

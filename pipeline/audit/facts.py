@@ -78,7 +78,7 @@ class BackupFacts:
     attestations: Sequence[Attestation]
     """The results of verifications that the audit believes, the oldest first."""
     lock: ObjectLock | None = None
-    """The locks on the manifest, as the store reports them. None if the store was not asked, or has no locks."""
+    """The locks on the manifest, as the store reports them. None if the store was not asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def read_store(
     StorageError.
     """
     unlisted = list[str]()
-    locks = locks if locks and may_lock(store) else 0
+    lockable = locks > 0 and may_lock(store)
     denied = partial(_tell_denied, unlisted, notify)
     for listed in list_databases(store, folders, cluster, database, denied):
         known = cache.load(store.url, listed.place)
@@ -57,7 +57,12 @@ def read_store(
         facts = read_database(store, trust, now, notify, listed, records, tuple(unlisted))
         new = {key: kept for key, kept in records.kept.items() if known.get(key) != kept}
         cache.save(store.url, listed.place, new, _gone(listed, known) - records.kept.keys())
-        yield replace(facts, backups=_with_locks(store, facts.backups, locks)) if locks else facts
+        if lockable:
+            yield replace(facts, backups=_with_locks(store, facts.backups, locks))
+        elif locks:  # a manifest may name a lock: that of the store from which the backup was copied
+            yield replace(facts, backups=[replace(one, lock=ObjectLock()) for one in facts.backups])
+        else:
+            yield facts
 
 
 def _with_locks(store: StorageBackend, backups: Sequence[BackupFacts], newest: int) -> Sequence[BackupFacts]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -12,6 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from support.in_process import call_pgstow
 from support.shelf import NOW, BackupBuilder
+from support.signing import make_key, sign_manifest
 
 from cli.audit_files import json_lines
 from pipeline.audit.report import report_schema
@@ -47,6 +49,28 @@ def test_findings_come_first_and_no_name_controls_the_terminal(folder: Path) -> 
     assert lines[-1] == "2 critical findings, 2 notes."
     assert "\x1b" not in done.stdout
     assert "\u202e" not in done.stdout
+
+
+def test_the_heads_of_several_stores_are_told_apart(tmp_path: Path) -> None:
+    key, stores = make_key(tmp_path), [tmp_path / name for name in ("first", "second")]
+    heads = {}
+    for number, store in enumerate(stores):
+        store.mkdir()
+        shelf = BackupBuilder(LocalBackend(store))
+        heads[store.name] = sign_manifest(shelf.store, shelf.add(timedelta(hours=1 + number)), key.signer).sha256
+    options = ("--trusted-key", key.public, *DAYS)
+    both = call_pgstow("audit", "--from", stores[0], "--from", stores[1], *options).stdout
+    for name, sha256 in heads.items():
+        assert re.search(rf"{name} +prod +shop +db1 +{sha256}", both)
+    assert "STORE" not in call_pgstow("audit", "--from", stores[0], *options).stdout
+
+
+@pytest.mark.parametrize("head", ["", "abc", "0" * 63, "g" * 64])
+def test_a_head_that_is_no_sha256_is_refused(folder: Path, head: str) -> None:
+    """An empty variable in a script must not look like a removed backup."""
+    done = call_pgstow("audit", "--from", folder, *DAYS, "--expect-head", head)
+    assert done.exit_code == 2
+    assert "64 hexadecimal digits" in " ".join(done.stderr.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(("fail_on", "code"), [("critical", 13), ("note", 13), ("never", 0)])

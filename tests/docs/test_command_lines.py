@@ -28,7 +28,7 @@ def _simple_commands(block: Block) -> Iterator[list[str]]:
     for line in block.commands:
         text += line.removesuffix("\\") + " "
         lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
-        lexer.wordchars += "@:%"
+        lexer.wordchars += "@:%,"
         try:
             words = [*lexer, ";"]
         except ValueError:  # a quotation goes on in the next line
@@ -70,7 +70,7 @@ def test_each_command_line_parses(page: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PGSTOW_STORE", "s3://my-backups/postgres")
     for arguments in pgstow_command_lines(page):
         try:
-            parse(arguments)
+            parse([argument.replace("$head", "0" * 64) for argument in arguments])  # the variable holds a SHA-256
         except Exception as error:
             pytest.fail(f"{page}: pgstow {shlex.join(arguments)}: {error}", pytrace=False)
 

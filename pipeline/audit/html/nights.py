@@ -27,7 +27,7 @@ _ROOM = 20
 STATE_WORDS: Mapping[NightState, str] = {
     NightState.PROVEN: "proven by a restore",
     NightState.GOOD: "good backup",
-    NightState.DOUBTED: "backup in doubt",
+    NightState.DOUBTED: "backup with a finding",
     NightState.MISSING: "no backup, though one was expected",
     NightState.NOT_EXPECTED: "none expected",
 }

@@ -49,7 +49,7 @@ def test_good_backups_leave_only_notes(shelf: BackupBuilder) -> None:
     report = run(shelf)
     assert names(report) == ["no-trusted-keys", "no-rpo"]
     assert report.findings[1].sentence == (
-        "The policy has no rpo and no schedule for 3 databases, such as prod/@globals, so none is overdue."
+        "There is no rpo and no schedule for 3 databases, such as prod/@globals, so no backup is overdue."
     )
     assert [(one.database, len(one.backups)) for one in report.databases] == [
         ("@cluster", 2),

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from pipeline.prune.prune import PruneRequest, prune
 from pipeline.trust.policy import Trust
 from pipeline.trust.statement import Removal, make_statement
 from storage_backends import AccessDenied, ObjectInfo
+from storage_backends.holds import ObjectLock
+from storage_backends.local import LocalBackend
 from storage_backends.memory import MemoryBackend
 
 DAY = timedelta(days=1)
@@ -329,6 +332,17 @@ def test_locks_of_the_newest_backups(key: KeyFiles) -> None:
     [facts] = read(shelf, key.trust, locks=2)
     assert [one.lock and one.lock.retained_until for one in facts.backups] == [None, until, until]
     assert [key for kind, key in shelf.store.requests if kind == "LOCK"] == [ref.manifest_key for ref in refs[1:]]
+
+
+def test_a_store_without_locks_locks_nothing(tmp_path: Path) -> None:
+    """The manifest of a copy names the lock of the store from which it was copied."""
+    shelf = BackupBuilder(LocalBackend(tmp_path))
+    for age in (3, 2, 1):
+        shelf.add(age * DAY, retained_until=NOW + 20000 * DAY)
+    store = CountingStore(shelf.store)
+    [facts] = read_store(store, None, LATER, lambda _: None, locks=1)
+    assert [one.lock for one in facts.backups] == [ObjectLock()] * 3
+    assert "LOCK" not in {kind for kind, _ in store.requests}
 
 
 def test_only_the_listed_folders_are_read(shelf: BackupBuilder, key: KeyFiles) -> None:
