@@ -171,9 +171,8 @@ class DiskCache:
         self._notify(
             Notice(f"The cache {self._path} can't be used any more, so pgstow reads all other records: {error}.")
         )
-        if (
-            type(error) is sqlite3.DatabaseError
-        ):  # the file is damaged; its subclasses mean a lock, a full disk, and the like
+        # DatabaseError itself means a damaged file. Its subclasses mean a lock, a full disk, and the like.
+        if type(error) is sqlite3.DatabaseError:
             self._path.unlink(missing_ok=True)
 
 

@@ -20,7 +20,7 @@ PREVIOUS = "previous"
 _AN_INSTANT = timedelta(microseconds=1)
 """The smallest difference between two times in manifests."""
 _LEFT_OUT = {"wal_lsn", "extensions", "jobs"}
-"""Two fields that differ without a reason to look, and the extensions, which are compared by their names."""
+"""A difference in ``wal_lsn`` or ``jobs`` means nothing. Extensions are compared apart, by their names."""
 
 
 class TableChange(StrEnum):
@@ -95,7 +95,7 @@ class BackupDiff:
     same_size: int
     """The number of tables with the same rows and bytes, whose checksums are under different keys and say nothing."""
     members: "Sequence[BackupDiff]"
-    """For backups of whole servers: how the backups of each database differ that is in both."""
+    """For backups of whole servers: the differences of each database that both backups have."""
 
     @property
     def differs(self) -> bool:
@@ -235,7 +235,7 @@ def _words(value: object) -> str:
 def _diff_members(
     store: StorageBackend, before: ManifestSummary, other: StorageBackend, after: ManifestSummary
 ) -> Iterator[BackupDiff]:
-    """Yield how the members differ that are in both backups, in the order of their names.
+    """Yield the differences of each member that both backups have, in the order of their names.
 
     pgstow writes members only into cluster manifests. Elsewhere they are forged, and may name each other without end.
     """

@@ -113,7 +113,7 @@ def _describe(facts: DatabaseFacts, one: BackupFacts, stored: StoredBackup | Non
         duration = (manifest.finished_at - manifest.started_at).total_seconds()
     return AuditedBackup(
         store=facts.store,
-        cluster=facts.cluster,  # a single text for all backups; each reference has its own
+        cluster=facts.cluster,  # all backups share this text; each reference has a copy
         database=facts.database,
         backup_id=ref.backup_id,
         job=None if manifest is None or manifest.job is None else brief(manifest.job),
@@ -202,7 +202,7 @@ def _is_alike(backup: AuditedBackup, other: AuditedBackup) -> bool:
 
 
 def accepted(finding: AuditFinding, policy: Policy, today: date) -> AuditFinding:
-    """Return the finding; as a note, with the reason, if the policy accepts it."""
+    """Return the finding. If the policy accepts the finding, return it as a note with the reason."""
     entry = policy.ignoring(finding.name, finding.cluster, finding.database, finding.backup_id, today)
     if entry is None:
         return finding

@@ -93,7 +93,7 @@ class Expectations(Settings):
     )
     kept_for: Duration | None = Field(
         default=None,
-        description="How long each backup is kept. The audit misses no older backups; default: for the whole audited time",
+        description="How long each backup is kept. The audit expects no older backups; default: for the whole audited time",
     )
     partial: bool = Field(
         default=False, description="Let partial backups count, for a database of which you back up only a part"

@@ -42,7 +42,7 @@ def read_store(
     and ``keys/`` is read. ``now`` is the time by this machine's clock. ``cache`` has what earlier calls read. It saves requests, and changes
     no fact.
 
-    ``locks`` is the number of backups of each database, the newest ones, whose lock is asked for. S3 tells the lock of a single object in each
+    pgstow asks for the locks of the newest ``locks`` backups of each database. S3 tells the lock of a single object in each
     answer, and tells an auditor only those of manifests. pgstow locks all objects of a backup until the same time.
 
     This costs one LIST per thousand objects, and a GET for each document that isn't in the cache. A lock costs one to three requests. Raises

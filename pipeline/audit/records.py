@@ -93,7 +93,7 @@ class Records:
     def keep(self, *keys: str) -> None:
         """Let a cache keep these documents, since they were believed.
 
-        Nothing else is kept. Otherwise, an object that an attacker put into its place for a moment would stay in the cache.
+        Nothing else is kept. Otherwise, a forged document that an attacker stored for a moment would stay in the cache.
         """
         self.kept |= {key: self._found[key] for key in keys if key in self._found}
 

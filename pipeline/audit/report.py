@@ -131,7 +131,7 @@ class DatabaseAudit:
 @_documented
 @dataclass(frozen=True, slots=True)
 class ChainHead:
-    """The last statement of a chain. Keep it in another place: whoever removes the newest backups then can't hide it."""
+    """The last statement of a chain. Keep a copy elsewhere: then nobody can remove the newest backups unnoticed."""
 
     store: str
     cluster: str

@@ -62,7 +62,7 @@ class DatabaseStats:
     left_out: int
     """The number of backups that don't count: partial ones, and those that can't be read or believed."""
     stored_size: int
-    """Bytes of the objects that the database's readable backups stored, at any time, and partial ones included."""
+    """Bytes of the objects that all readable backups of the database stored, whole or partial, at any time."""
     growth: Sequence[TableGrowth]
     """The tables whose size changed between the first and the last backup that counts, the largest change first."""
     forecast: Forecast | None
@@ -107,7 +107,7 @@ def table_growth(first: Sequence[TableFacts], last: Sequence[TableFacts]) -> Seq
 
 
 def forecast(sizes: Sequence[tuple[datetime, int]], horizon: timedelta) -> Forecast | None:
-    """Return the size at ``horizon`` after the last time, by a straight line through the last size of each day; None for too few days.
+    """Return the size expected ``horizon`` after the last time; None for too few days. A straight line is fitted to each day's last size.
 
     ``sizes`` has times and bytes, the oldest first. The range is that of a prediction by linear regression: it widens with the distance, and
     with the spread of the sizes around the line. No line knows of a new customer or of a clean-up.

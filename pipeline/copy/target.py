@@ -26,7 +26,7 @@ from storage_backends.retrying import with_patience
 _PROBE = 5.0
 """After a request failed, the seconds in which the store must answer another one. Otherwise, it counts as down."""
 _SURE = ("sha256:", "md5:")
-"""Checksums for which nobody finds other bytes with the checksum of given bytes."""
+"""Checksums with which nobody can forge other bytes that match a given object."""
 
 
 @dataclass(slots=True, eq=False)
@@ -123,7 +123,7 @@ def put_record(store: StorageBackend, key: str, body: bytes) -> bool:
 def taken(store: StorageBackend, key: str) -> ObjectAlreadyExists:
     """Return the error for a key that another object has."""
     return ObjectAlreadyExists(
-        f"{store.url}/{key} is not the object to copy, though it has the same key; nothing was overwritten. If it is no backup's, "
+        f"{store.url}/{key} is not the object to copy, though it has the same key; nothing was overwritten. If no backup needs that object, "
         "remove it, and copy again."
     )
 

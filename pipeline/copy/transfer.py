@@ -76,7 +76,7 @@ class Receiver:
     def compare(self, stored: StoredObject) -> None:
         """Compare an object that the target had before with the manifest.
 
-        If the store reports no SHA-256, the object is read: another checksum may be that of other bytes, which an attacker chose.
+        If the store reports no SHA-256, the object is read: an attacker may have chosen other bytes with the same weaker checksum.
         """
         store = self.target.store
         try:
@@ -105,8 +105,8 @@ def send_objects(
 ) -> None:
     """Send the objects to each receiver that lacks them. An object is read once for all receivers, and checked before it is sent.
 
-    Objects that a receiver had before are compared last. If an interrupted copy left them, ``gc`` may be about to remove them: it waits for
-    a time after the newest object of a backup. The objects that were just sent are such new objects.
+    Objects that a receiver had before are compared last. ``gc`` may be about to remove objects that an
+    interrupted copy left. It spares a backup with a recent object, such as those that were just sent.
 
     Holds at most ``limits.memory`` bytes of objects. Raises InvalidRequest if two objects don't fit into the limit, BackupDamaged if an
     object is missing or damaged, and StorageError if the source fails. If a receiver fails, it has the error.

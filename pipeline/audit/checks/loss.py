@@ -15,7 +15,7 @@ from pipeline.counting import counted
 _BEFORE = 7
 """How many earlier backups a backup is compared with."""
 _FOR_MEDIAN = 3
-"""With fewer earlier backups, nothing is usual."""
+"""The fewest earlier backups from which the usual size and duration are computed."""
 _LEAST_SIZE = 1024 * 1024
 """Bytes. The sizes of smaller databases vary much."""
 _LEAST_DURATION = 60
@@ -111,7 +111,7 @@ def _check_usual(
 def _check_source(
     subject: Subject, backup: AuditedBackup, facts: ManifestFacts, before: ManifestFacts
 ) -> Iterator[AuditFinding]:
-    """Yield a finding if an unsigned backup is of another PostgreSQL cluster. The chain says so of signed backups."""
+    """Yield a finding if an unsigned backup is of another PostgreSQL cluster. For signed backups, the check of the chain finds this."""
     system, earlier = facts.system_identifier, before.system_identifier
     if not backup.signed and system and earlier and system != earlier:
         words = (

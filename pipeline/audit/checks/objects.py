@@ -13,7 +13,7 @@ from pipeline.counting import counted
 from storage_backends.holds import ObjectLock
 
 GRACE = timedelta(hours=24)
-"""The time after which no running backup writes objects any more: as the default of ``pgstow gc``."""
+"""After this time, no running backup still writes objects. ``pgstow gc`` has the same default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class StoredBackup:
     owners: frozenset[str]
     """The IDs of the backups that wrote these objects."""
     retained_until: datetime | None
-    """The end of the first lock that ends; None if there is no lock, as far as anybody says."""
+    """The earliest end of a lock; None if neither the store nor the manifest names a lock."""
     held: bool
     """True if a legal hold is known to be on the backup's manifest."""
 

@@ -83,6 +83,6 @@ def check_proofs(
     if expected.rto is not None and took > expected.rto:
         words = (
             f"The last proof by a restore of {subject.name} took {span_in_words(took)}, "
-            f"but the policy allows a restore {span_in_words(expected.rto)}."
+            f"but the policy allows at most {span_in_words(expected.rto)} for a restore."
         )
         yield subject.finding("slow-restore", words, proven.backup_id)

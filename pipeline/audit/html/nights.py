@@ -39,7 +39,7 @@ _BARS: Mapping[NightState, tuple[float, float]] = {
     NightState.MISSING: (5, 5),
     NightState.NOT_EXPECTED: (6, 1),
 }
-"""Top and height of a day in a strip. A missing backup hangs below the line on which the others stand, so its colour isn't needed."""
+"""Top and height of a day in a strip. The bar of a missing backup hangs below the line on which other bars stand, so no reader needs colour."""
 _WORST = 5
 """Nights that a sentence about the whole fleet lists at most."""
 

@@ -137,7 +137,7 @@ def tiles(report: AuditReport, views: Sequence[DatabaseView]) -> Iterator[Tile]:
     yield Tile(f"{len(proven):,} of {total:,}", "databases were proven by a restore", len(proven) == total)
     seconds = [proof.restore_seconds for proof in proven if proof.restore_seconds is not None]
     if seconds:
-        yield Tile(format_duration(max(seconds)), "took the longest of the last restores (RTO)", None)
+        yield Tile(format_duration(max(seconds)), "is the longest duration among the last restores (RTO)", None)
     states = [state for view in views for _, state in view.audit.nights]
     missing = states.count(NightState.MISSING)
     yield Tile(f"{missing:,}", "expected backups are missing", missing == 0)
