@@ -11,6 +11,7 @@ from cli.command import Commands
 from cli.errors import ExitCode
 from cli.progress import show_progress
 from cli.tables import Column
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,9 +114,7 @@ def _print(found: "Chains", url: str) -> None:
 
 def _describe_unfinished(chain: "Chain") -> str:
     """Return a note on the backups of a chain that have a tombstone, and are in the store all the same."""
-    if chain.unfinished == 1:
-        stay = "1 backup is still in the store, although it has a tombstone"
-    else:
-        stay = f"{chain.unfinished:,} backups are still in the store, although they have tombstones"
+    are, have = ("is", "it has a tombstone") if chain.unfinished == 1 else ("are", "they have tombstones")
+    stay = f"{counted(chain.unfinished, 'backup')} {are} still in the store, although {have}"
     advice = "Run pgstow prune again: until then, nobody would notice the removal"
     return f"Note: {chain.cluster}/{chain.database}, {chain.writer}: {stay}. {advice}."

@@ -79,7 +79,7 @@ def doubt_ref(ref: BackupRef, stored_at: datetime, now: datetime) -> str | None:
 
 def doubt(manifest: ManifestSummary, contents: Contents, stored_at: datetime, now: datetime) -> str | None:
     """Return the reason why no backup can have made this manifest; None if one can. The times are as for :func:`doubt_time`."""
-    return doubt_content(manifest, contents) or doubt_times(times_of(manifest), stored_at, now)
+    return doubt_times(times_of(manifest), stored_at, now) or doubt_content(manifest, contents)
 
 
 def times_of(manifest: ManifestSummary) -> Sequence[datetime]:

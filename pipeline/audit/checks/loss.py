@@ -139,7 +139,7 @@ def growth_of(backups: Sequence[Compared]) -> Sequence[TableGrowth]:
 
 
 def _usual(number: int) -> str:
-    return f"the {number} backups before"
+    return f"the {counted(number, 'backup')} before"
 
 
 def _shown(table: _Table) -> str:

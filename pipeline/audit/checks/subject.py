@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pipeline.audit.facts import DatabaseFacts
 from pipeline.audit.names import SEVERITIES
 from pipeline.audit.report import AuditFinding
+from pipeline.counting import counted
 
 _LONGEST_SENTENCE = 1000  # characters: names in a forged manifest may be longer than any real one
 
@@ -44,7 +45,7 @@ def moment_in_words(moment: datetime) -> str:
 def span_in_words(span: timedelta) -> str:
     """Return a duration in words, such as ``4 days``, ``26h 05m`` or ``12m``. From three days on, hours are left out."""
     if span >= timedelta(days=3):
-        return f"{span.days} days"
+        return counted(span.days, "day")
     minutes = int(span.total_seconds()) // 60
     if minutes < 60:
         return f"{minutes}m"
