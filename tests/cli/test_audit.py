@@ -115,6 +115,19 @@ def test_the_tables_run_no_formula(folder: Path, tmp_path: Path) -> None:
     assert not any(cell.startswith(tuple("=+-@")) for row in rows for cell in row.values())
 
 
+def test_no_formula_follows_a_semicolon(folder: Path) -> None:
+    BackupBuilder(LocalBackend(folder)).add(timedelta(hours=3), f"a;{FORMULA};-1; b")
+    done = call_pgstow("audit", "--from", folder, *DAYS, "--csv", "-")
+    assert f"prod,a;'{FORMULA};'-1; b," in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv", "--csv-findings", "--html"])
+def test_a_full_disk_is_told_with_the_file(folder: Path, option: str) -> None:
+    done = call_pgstow("audit", "--from", folder, *DAYS, option, "/dev/full")
+    assert done.exit_code == 9
+    assert "Cannot write to /dev/full: No space left on device." in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
