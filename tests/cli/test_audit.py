@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pwd
 import re
 import sys
 from datetime import UTC, datetime, timedelta
@@ -126,6 +127,15 @@ def test_a_full_disk_is_told_with_the_file(folder: Path, option: str) -> None:
     done = call_pgstow("audit", "--from", folder, *DAYS, option, "/dev/full")
     assert done.exit_code == 9
     assert "Cannot write to /dev/full: No space left on device." in done.stderr
+
+
+def test_a_user_without_a_home_has_no_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME", "CACHE_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # it raises KeyError, too
+    done = call_pgstow("audit", "--from", folder, *DAYS[:2])
+    assert done.exit_code == 13, done
+    assert "has no home directory" in done.stderr
 
 
 @pytest.mark.parametrize(
