@@ -2,9 +2,10 @@
 
 import csv
 import dataclasses
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -13,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from cli import display
 from pipeline.audit.report import AuditedBackup, AuditFinding
-from pipeline.errors import InvalidRequest, ProgramMissing
+from pipeline.errors import InvalidRequest, LocalResourceExhausted, ProgramMissing
 
 if TYPE_CHECKING:
     from pipeline.audit.report import AuditReport
 
 _STDOUT = Path("-")
-_FORMULAS = tuple("=+-@\t\r＝＋－＠")
-"""A spreadsheet runs a cell that begins with one of these characters."""
+_FORMULA = re.compile("(^|;)(?=[=+@\t\r＝＋－＠-])")
+"""The place where a formula begins. Where the comma is the decimal sign, a spreadsheet begins a new cell at a semicolon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Files:
         return self.json, self.csv, self.csv_findings, self.html
 
     def write(self, report: "AuditReport") -> None:
-        """Write the files. Raises OSError."""
+        """Write the files. Raises OSError for standard output, or LocalResourceExhausted for a file."""
         if self.json:
             with _opened(self.json) as file:
                 file.writelines(json_lines(report, file.encoding))
@@ -76,8 +77,14 @@ class Files:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[TextIO]:
-    with nullcontext(sys.stdout) if path == _STDOUT else path.open("w", encoding="utf-8", newline="") as file:
-        yield file
+    if path == _STDOUT:
+        yield sys.stdout
+        return
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as exc:
+        raise LocalResourceExhausted(f"Cannot write to {path}: {exc.strerror}.") from exc
 
 
 def json_lines(report: "AuditReport", encoding: str) -> Iterator[str]:
@@ -124,5 +131,4 @@ def _cell(value: object) -> str:
         case datetime():
             return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
         case _:
-            text = display.one_line(str(value))
-            return f"'{text}" if text.startswith(_FORMULAS) else text
+            return _FORMULA.sub(r"\1'", display.one_line(str(value)))

@@ -66,12 +66,22 @@ def read_manifests(
 def open_cache(notify: "Notify", *, no_cache: bool) -> "Cache":
     """Return the user's cache of records; one that keeps nothing, if ``no_cache`` is true or if the cache can't be used."""
     from pipeline.audit import cache
+    from pipeline.events import Notice
 
-    return cache.NO_CACHE if no_cache else cache.open_cache(_default_folder(), notify)
+    if no_cache:
+        return cache.NO_CACHE
+    try:
+        folder = _default_folder()
+    except RuntimeError:
+        notify(
+            Notice("Your user has no home directory, so pgstow reads all records: set XDG_CACHE_HOME to keep a cache.")
+        )
+        return cache.NO_CACHE
+    return cache.open_cache(folder, notify)
 
 
 def _default_folder() -> Path:
-    """Return the folder of the cache. systemd sets CACHE_DIRECTORY."""
+    """Return the folder of the cache. systemd sets CACHE_DIRECTORY. Raises RuntimeError if the user has no home directory."""
     if folders := os.environ.get("CACHE_DIRECTORY"):
         return Path(folders.split(":")[0])
     if home := os.environ.get("XDG_CACHE_HOME"):

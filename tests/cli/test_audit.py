@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pwd
 import re
 import sys
 from datetime import UTC, datetime, timedelta
@@ -113,6 +114,28 @@ def test_the_tables_run_no_formula(folder: Path, tmp_path: Path) -> None:
     rows = list(csv.DictReader(findings.read_text("utf-8").splitlines()))
     assert [row["name"] for row in rows] == ["object-missing", "no-backup", "no-trusted-keys", "no-rpo"]
     assert not any(cell.startswith(tuple("=+-@")) for row in rows for cell in row.values())
+
+
+def test_no_formula_follows_a_semicolon(folder: Path) -> None:
+    BackupBuilder(LocalBackend(folder)).add(timedelta(hours=3), f"a;{FORMULA};-1; b")
+    done = call_pgstow("audit", "--from", folder, *DAYS, "--csv", "-")
+    assert f"prod,a;'{FORMULA};'-1; b," in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv", "--csv-findings", "--html"])
+def test_a_full_disk_is_told_with_the_file(folder: Path, option: str) -> None:
+    done = call_pgstow("audit", "--from", folder, *DAYS, option, "/dev/full")
+    assert done.exit_code == 9
+    assert "Cannot write to /dev/full: No space left on device." in done.stderr
+
+
+def test_a_user_without_a_home_has_no_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME", "CACHE_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # it raises KeyError, too
+    done = call_pgstow("audit", "--from", folder, *DAYS[:2])
+    assert done.exit_code == 13, done
+    assert "has no home directory" in done.stderr
 
 
 @pytest.mark.parametrize(
