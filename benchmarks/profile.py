@@ -42,7 +42,7 @@ _LIBRARIES = {
     "[kernel": "the kernel",
     "[guest": "the kernel",
 }
-"""Kinds of work of pgstow and of the AWS CLI, by a part of a library's name. All other work is the interpreter's."""
+"""Kinds of work of pgstow and of the AWS CLI, by a part of a library's name. All other work is Python's."""
 _OURS = ("pgstow", "aws", "python")
 
 
@@ -52,9 +52,7 @@ def kind_of_work(program: str, library: str) -> str | None:
         return _PROGRAMS[program]
     if not program.startswith(_OURS):
         return None
-    return next(
-        (f"{program}: {kind}" for part, kind in _LIBRARIES.items() if part in library), f"{program}: the interpreter"
-    )
+    return next((kind for part, kind in _LIBRARIES.items() if part in library), "Python")
 
 
 def main() -> None:

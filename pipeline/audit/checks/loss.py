@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from statistics import median
 
@@ -9,6 +10,7 @@ from pipeline.audit.checks.subject import Subject
 from pipeline.audit.facts import ManifestFacts
 from pipeline.audit.policy import Expectations
 from pipeline.audit.report import AuditedBackup, AuditFinding, TableGrowth
+from pipeline.audit.stats import table_growth
 from pipeline.catalog.canonical_json import brief
 from pipeline.counting import counted
 
@@ -126,16 +128,8 @@ def growth_of(backups: Sequence[Compared]) -> Sequence[TableGrowth]:
     if len(backups) < 2:
         return ()
     (_, first), (_, last) = backups[0], backups[-1]
-    found = dict[_Table, list[int]]()
-    for place, facts in enumerate((first, last)):
-        for table in facts.tables:
-            numbers = found.setdefault((table.database or "", table.schema, table.relation), [0, 0, 0, 0])
-            numbers[place], numbers[2 + place] = table.rows, table.size
-    changed = sorted(found.items(), key=lambda one: (-abs(one[1][3] - one[1][2]), one[0]))
-    return [
-        TableGrowth(brief(schema), brief(relation), *numbers)
-        for (_, schema, relation), numbers in changed[:_MOST_GROWTH]
-    ]
+    grown = table_growth(first.tables, last.tables)[:_MOST_GROWTH]
+    return [replace(one, schema=brief(one.schema), relation=brief(one.relation)) for one in grown]
 
 
 def _usual(number: int) -> str:
